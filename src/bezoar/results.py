@@ -1,0 +1,270 @@
+"""What a method hands back. Results that hold tensors compare by identity."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bezoar.data import ImageData
+from bezoar.errors import InputError
+from bezoar.shapes import Bool, Float, Int64, UInt8
+
+Status = Literal["found", "look", "nothing found", "not scoreable", "ranking"]
+
+
+def _versions() -> dict[str, str]:
+    from bezoar import __version__
+
+    return {
+        "bezoar": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a result came about; enough to make it again.
+
+    Attributes:
+        method: The method's name in the catalog.
+        settings: Its fields, with what was calibrated in place of "auto".
+        seed: The seed given.
+        seconds: Wall-clock time of the work.
+        forwards_per_image: Forward-equivalents spent on an image; a backward pass
+            to the input counts as one.
+        versions: Of the packages that the numbers depend on.
+    """
+
+    method: str
+    settings: Mapping[str, object]
+    seed: int
+    seconds: float
+    forwards_per_image: float
+    versions: Mapping[str, str] = field(default_factory=_versions)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Poisoned:
+    """A poisoned set, and the truth about it that a drill is judged by.
+
+    Attributes:
+        data: The set as a victim would get it; ids are those of the original.
+        is_poison: True for the images that carry the poison.
+        original_labels: Labels before the attack.
+        target_class: The class that the trigger leads to.
+        provenance: The attack and its settings.
+    """
+
+    data: ImageData
+    is_poison: Bool[Tensor, " n"]
+    original_labels: Int64[Tensor, " n"]
+    target_class: int
+    provenance: Provenance
+
+    @property
+    def poison_rate(self) -> float:
+        """Poisoned images divided by all images given."""
+        return self.is_poison.float().mean().item()
+
+    @property
+    def poison_indices(self) -> tuple[int, ...]:
+        """Positions of the poisoned images."""
+        return tuple(self.is_poison.nonzero().flatten().tolist())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """The raw columns of a per-image method, before any verdict.
+
+    Attributes:
+        ids: The images.
+        labels: Their labels, -1 where there are none.
+        columns: One number per image and name, in the method's own direction.
+    """
+
+    ids: tuple[str, ...]
+    labels: Int64[Tensor, " n"]
+    columns: Mapping[str, Float[Tensor, " n"]]
+
+    @staticmethod
+    def join(parts: Sequence[Scores]) -> Scores:
+        """Return the scores of several blocks as one table.
+
+        Args:
+            parts: At least one table; all have the same columns.
+
+        Returns:
+            The rows of all, in order.
+        """
+        return Scores(
+            ids=tuple(i for p in parts for i in p.ids),
+            labels=torch.cat([p.labels for p in parts]),
+            columns={
+                name: torch.cat([p.columns[name] for p in parts])
+                for name in parts[0].columns
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEvidence:
+    """What the scores say of one class.
+
+    Attributes:
+        label: The class index.
+        num_images: Images of the class.
+        median: Median of the raw column that the verdict was made from.
+        excess: Share of the class beyond what the other classes lead to expect.
+        z: The excess in robust standard deviations over the classes.
+        num_flagged: Images flagged in it.
+    """
+
+    label: int
+    num_images: int
+    median: float
+    excess: float
+    z: float
+    num_flagged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a detection comes to, in numbers and in words.
+
+    Attributes:
+        status: "found", "look" (weak signs, nothing flagged), "nothing found",
+            "not scoreable", or "ranking" (no rule applied).
+        rule: The threshold rule that was used.
+        summary: One or two sentences for a reader who is not a researcher.
+        num_flagged: Images flagged.
+        expected_false_alarms: How many of those are expected to be innocent.
+        poison_rate: Estimated share of poison among all images; None if unknown.
+        poison_rate_interval: 90 % interval of the estimate.
+        target_class: The class that the poison seems to lead to.
+        classes: Evidence by class, where the rule looks at classes.
+        health: Remarks on the scores themselves, worst first; empty when healthy.
+        threshold: Raw value at or below which an image is flagged, for rules that
+            have one threshold.
+    """
+
+    status: Status
+    rule: str
+    summary: str
+    num_flagged: int
+    expected_false_alarms: float
+    poison_rate: float | None = None
+    poison_rate_interval: tuple[float, float] | None = None
+    target_class: int | None = None
+    classes: tuple[ClassEvidence, ...] = ()
+    health: tuple[str, ...] = ()
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detection:
+    """Scores of suspicion, one per image, and what they come to.
+
+    Attributes:
+        ids: The images, in the order given.
+        labels: Their labels; -1 where there are none.
+        class_names: Names by class index; empty where there are no labels.
+        scores: Higher is more suspicious; comparable only under equal settings.
+        p_values: Chance of a score at least as suspicious for an innocent image;
+            None where the rule gives none.
+        flagged: True for the images that the verdict accuses.
+        reasons: Why, one sentence for each flagged image; empty for the others.
+        columns: Raw columns of the method, in its own direction.
+        verdict: What the scores come to.
+        masks: Masks of the images ``mask_ids``, 255 keeps a pixel; None unless
+            asked for.
+        mask_ids: The images that ``masks`` belong to.
+        provenance: How the scores came about.
+    """
+
+    ids: tuple[str, ...]
+    labels: Int64[Tensor, " n"]
+    class_names: tuple[str, ...]
+    scores: Float[Tensor, " n"]
+    p_values: Float[Tensor, " n"] | None
+    flagged: Bool[Tensor, " n"]
+    reasons: tuple[str, ...]
+    columns: Mapping[str, Float[Tensor, " n"]]
+    verdict: Verdict
+    provenance: Provenance
+    masks: UInt8[Tensor, "m h w"] | None = None
+    mask_ids: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> bool:
+        """Whether the verdict says that there is poison."""
+        return self.verdict.status == "found"
+
+    @property
+    def ranks(self) -> Int64[Tensor, " n"]:
+        """Place of each image by suspicion, 1 for the most suspicious."""
+        ranks = torch.empty(len(self.ids), dtype=torch.int64)
+        order = self.scores.argsort(descending=True, stable=True)
+        ranks[order] = torch.arange(1, len(self.ids) + 1)
+        return ranks
+
+    def keep(self, data: ImageData) -> ImageData:
+        """Return the images that are not flagged.
+
+        Args:
+            data: The images that were scored.
+
+        Returns:
+            The images kept; ``data`` itself when nothing was flagged.
+
+        Raises:
+            InputError: If the ids are not those that were scored.
+        """
+        if data.ids != self.ids:
+            raise InputError(
+                f"expected the {len(self.ids)} images that were scored, got "
+                f"{len(data)} images with other ids; give the same set"
+            )
+        return data.subset(~self.flagged) if self.flagged.any() else data
+
+    def with_masks(self, masks: UInt8[Tensor, "m h w"], ids: tuple[str, ...]) -> Detection:
+        """Return the same detection with masks.
+
+        Args:
+            masks: One mask per id; 255 keeps a pixel.
+            ids: The images that the masks belong to.
+
+        Returns:
+            A new detection.
+        """
+        return replace(self, masks=masks, mask_ids=ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a classifier does on clean and on triggered images.
+
+    Attributes:
+        clean_accuracy: Share of clean images classified right.
+        num_clean: Clean images counted.
+        attack_success_rate: Share of triggered images, not of the target class,
+            that are classified as it; None without an attack.
+        num_triggered: Triggered images counted.
+        target_class: The attack's target; None without an attack.
+        target_class_accuracy: Clean accuracy on the target class alone.
+        clean_target_rate: Share of the same images, without the trigger, that are
+            classified as the target: the floor of a clean model.
+    """
+
+    clean_accuracy: float
+    num_clean: int
+    attack_success_rate: float | None = None
+    num_triggered: int = 0
+    target_class: int | None = None
+    target_class_accuracy: float | None = None
+    clean_target_rate: float | None = None
