@@ -20,10 +20,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Yields:
         A temporary path beside it. After an error it is removed, and ``path`` is as
-        it was before.
-
-    Raises:
-        StorageError: If the folder cannot be written or the disk is full.
+        it was before; a folder that cannot be written and a full disk are a
+        ``StorageError``.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -232,7 +232,9 @@ class Detection:
             )
         return data.subset(~self.flagged) if self.flagged.any() else data
 
-    def with_masks(self, masks: UInt8[Tensor, "m h w"], ids: tuple[str, ...]) -> Detection:
+    def with_masks(
+        self, masks: UInt8[Tensor, "m h w"], ids: tuple[str, ...]
+    ) -> Detection:
         """Return the same detection with masks.
 
         Args:

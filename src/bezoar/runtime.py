@@ -68,10 +68,9 @@ class Runtime:
 @cache
 def _has_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.is_bf16_supported(including_emulation=False) is True
     if device_type == "cpu":  # without these instructions bf16 is emulated, and slow
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("avx512_bf16", False))
+        return torch.cpu.get_capabilities().get("avx512_bf16", False) is True
     return False
 
 
