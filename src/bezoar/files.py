@@ -20,15 +20,17 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Yields:
         A temporary path beside it. After an error it is removed, and ``path`` is as
-        it was before; a folder that cannot be written and a full disk are a
-        ``StorageError``.
+        it was before.
+
+    Raises:
+        StorageError: If the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise StorageError(_refusal(path, error)) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -37,13 +39,13 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes files for the owner only
         temporary.replace(path)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise StorageError(_refusal(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _refusal(path: Path, error: OSError) -> StorageError:
-    return StorageError(
+def _refusal(path: Path, error: OSError) -> str:
+    return (
         f"expected to write {path.name!r} in {str(path.parent)!r}, got "
         f"{error.strerror or error}; choose another place or free some space"
     )
