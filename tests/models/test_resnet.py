@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bezoar.models import resnet18, resnet34, resnet50, tap
+from bezoar.models.resnet import Stem
+
+
+def size(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+# Published counts: torchvision's tables for 34 and 50, the CIFAR literature for 18.
+def test_parameter_counts_are_the_published_ones() -> None:
+    assert size(resnet18(10)) == 11_173_962
+    assert size(resnet34(1000, stem="imagenet")) == 21_797_672
+    assert size(resnet50(1000, stem="imagenet")) == 25_557_032
+
+
+def test_weights_bear_the_names_of_public_files() -> None:
+    names = resnet50(3, width=4).state_dict()
+    assert {"conv1.weight", "bn1.running_var", "fc.bias"} <= set(names)
+    assert "layer3.5.conv3.weight" in names
+    assert "layer3.6.conv1.weight" not in names
+    assert names["layer2.0.downsample.0.weight"].shape == (32, 16, 1, 1)
+    assert names["layer2.0.conv2.weight"].shape == (8, 8, 3, 3)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("cifar", 8), ("imagenet", 2)])
+def test_the_stem_sets_the_resolution(stem: Stem, side: int) -> None:
+    net = resnet18(2, stem=stem, width=4)
+    with tap(net, "layer4") as tapped:
+        net(torch.zeros(1, 3, 64, 64))
+    assert tapped.output.shape == (1, 32, side, side)
+
+
+def test_logits_follow_from_features() -> None:
+    net = resnet18(3, width=4, in_channels=1).eval()
+    images = torch.rand(2, 1, 16, 16)
+    features = net.features(images)
+    assert features.shape == (2, 32)
+    assert net(images).equal(features @ net.fc.weight.T + net.fc.bias)
+
+
+def by_hand(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The CIFAR ResNet-18 from the paper's figures, out of a dict of weights."""
+
+    def conv(name: str, x: Tensor, stride: int) -> Tensor:
+        weight = weights[f"{name}.weight"]
+        return functional.conv2d(
+            x, weight, stride=stride, padding=len(weight[0, 0]) // 2
+        )
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        m, v, g, b = (
+            weights[f"{name}.{key}"].view(-1, 1, 1)
+            for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - m) / (v + 1e-5).sqrt() * g + b
+
+    x = norm("bn1", conv("conv1", x, 1)).relu()
+    for layer in (1, 2, 3, 4):
+        for block in (0, 1):
+            name, stride = f"layer{layer}.{block}", 2 if layer > 1 and not block else 1
+            y = norm(f"{name}.bn1", conv(f"{name}.conv1", x, stride)).relu()
+            y = norm(f"{name}.bn2", conv(f"{name}.conv2", y, 1))
+            if stride == 2:
+                x = conv(f"{name}.downsample.0", x, 2)
+                x = norm(f"{name}.downsample.1", x)
+            x = (x + y).relu()
+    return x.flatten(2).mean(2) @ weights["fc.weight"].T + weights["fc.bias"]
+
+
+def test_forward_is_that_of_the_paper() -> None:
+    net = resnet18(3, width=4)
+    images = torch.rand(8, 3, 16, 16)
+    net(images)  # in training mode, for statistics that are not 0 and 1
+    with torch.no_grad():
+        expected = by_hand(dict(net.state_dict()), images)
+        assert torch.allclose(net.eval()(images), expected, atol=1e-5)
+
+
+def test_first_weights_come_from_the_seed_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, same, other = (resnet18(2, width=4, seed=s).state_dict() for s in (0, 0, 1))
+    assert torch.random.get_rng_state().equal(before)
+    assert all(one[name].equal(same[name]) for name in one)
+    assert not one["conv1.weight"].equal(other["conv1.weight"])
+    assert not one["fc.bias"].equal(other["fc.bias"])
+
+
+def test_first_weights_have_the_spread_of_he() -> None:
+    # 2.4 million numbers
+    weight = resnet18(2).get_parameter("layer4.1.conv2.weight")
+    assert weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+    assert abs(weight.mean().item()) < 1e-4
