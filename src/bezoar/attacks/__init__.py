@@ -1,0 +1,35 @@
+"""Poison data to drill on."""
+
+from bezoar.attacks.badnets import BadNets
+from bezoar.attacks.blend import Blended
+from bezoar.attacks.label_consistent import LabelConsistent
+from bezoar.attacks.manifest import (
+    ATTACKS,
+    Attack,
+    Manifest,
+    PoisonedImage,
+    attack_from_manifest,
+    fingerprint,
+    read_manifest,
+    write_manifest,
+)
+from bezoar.attacks.sig import SIG
+from bezoar.attacks.trojan import Trojan
+from bezoar.attacks.wanet import WaNet
+
+__all__ = [
+    "ATTACKS",
+    "SIG",
+    "Attack",
+    "BadNets",
+    "Blended",
+    "LabelConsistent",
+    "Manifest",
+    "PoisonedImage",
+    "Trojan",
+    "WaNet",
+    "attack_from_manifest",
+    "fingerprint",
+    "read_manifest",
+    "write_manifest",
+]
