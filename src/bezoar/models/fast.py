@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from bezoar.errors import ModelError
 from bezoar.models.fold import folded, is_plain, replace_module
 from bezoar.models.probe import probe_images, reason
-from bezoar.models.wrap import Normalized, unwrapped
+from bezoar.models.wrap import Normalized, named_module, unwrapped
 from bezoar.shapes import Float
 
 
@@ -37,8 +37,8 @@ def frozen_folded(
     folded layer gives what its batch norm gave; list those to read in ``keep``.
     Means, deviations and the statistics of other batch norms stay in float32.
 
-    A model that cannot be copied, or does not compute in this type on this device, is
-    a ``ModelError``.
+    A model that cannot be copied, or does not compute in this type on this device, or
+    has no layer of a name in ``keep``, is a ``ModelError``.
 
     Args:
         model: The caller's model; it is neither run nor changed. Hooks on it are part
@@ -59,9 +59,11 @@ def frozen_folded(
         >>> fast = frozen_folded(
         ...     net, device=torch.device("cpu"), dtype=torch.float32
         ... )
-        >>> fast.folded, net.training, fast.training
-        (4, True, False)
+        >>> fast.folded > 0, net.training, fast.training
+        (True, True, False)
     """
+    for name in keep:
+        named_module(model, name)  # tells a wrong name
     fast = _copied(model)
     count = 0
     probe = next((p for p in probe_images(fast, images) if _run(fast, p)), None)

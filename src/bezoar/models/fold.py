@@ -109,8 +109,8 @@ def _pairs(model: nn.Module, images: Tensor, keep: Collection[str]) -> list[_Pai
             met.append((first, output, module))
 
     plain = [module for module in model.modules() if is_plain(module)]
-    firsts = [m for m in plain if type(m) in _FIRSTS and m not in kept]
-    norms = [m for m in plain if type(m) in _NORMS]
+    firsts = [m for m in plain if _acts_as(m, _FIRSTS) and m not in kept]
+    norms = [m for m in plain if _acts_as(m, _NORMS)]
     handles = [module.register_forward_hook(after) for module in firsts]
     handles += [module.register_forward_pre_hook(before) for module in norms]
     try:
@@ -145,6 +145,18 @@ def is_plain(module: nn.Module) -> bool:
     )
     fixed = not isinstance(module, _BatchNorm) or module.running_var is not None
     return fixed and not any(hooks) and "forward" not in vars(module)
+
+
+def _acts_as(module: nn.Module, kinds: Sequence[type[nn.Module]]) -> bool:
+    # A subclass may have its own way to be made, but not its own way to compute.
+    return any(
+        isinstance(module, kind)
+        and all(
+            getattr(type(module), name, None) is getattr(kind, name, None)
+            for name in ("forward", "_conv_forward")
+        )
+        for kind in kinds
+    )
 
 
 def _fold(model: nn.Module, pair: _Pair) -> None:

@@ -101,15 +101,7 @@ def default_layer(model: nn.Module, images: Tensor | None = None) -> str:
         'layer4'
     """
     core = unwrapped(model)
-    for probe in probe_images(core, images, first=64):
-        outputs = _recorded(core, probe)
-        if outputs is not None:
-            break
-    else:
-        raise ModelError(
-            "expected a model that takes images of a usual size, got an error for "
-            "every size tried; give some images, or name the layer"
-        )
+    outputs = _first_run(core, images)
     maps = [out for out in outputs if out.is_map]
     last = max(maps, key=lambda out: out.end, default=None)
     if last is None:
@@ -157,6 +149,20 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else repr(error)
 
 
+def _first_run(model: nn.Module, images: Tensor | None) -> Sequence[_Output]:
+    tried: Exception | None = None
+    for probe in probe_images(model, images, first=64):
+        try:
+            return _recorded(model, probe)
+        except Exception as error:  # any model may refuse any size in its own way
+            tried = tried or error
+    assert tried is not None
+    raise ModelError(
+        f"expected a model that takes images of a usual size, got {reason(tried)}; "
+        "give some images, or name the layer"
+    ) from tried
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Output:
     """What one module gave; ``end`` counts the modules in the order they finished."""
@@ -168,8 +174,8 @@ class _Output:
     rank: int  # of names for one tensor: the module made it, rather than passed it on
 
 
-def _recorded(model: nn.Module, images: Tensor) -> Sequence[_Output] | None:
-    """Return what each module gives for images; None if the model refuses them."""
+def _recorded(model: nn.Module, images: Tensor) -> Sequence[_Output]:
+    """Return what each module gives for images."""
     outputs: list[_Output] = []
     pooled: set[int] = set()  # ids of tensors that are alive in outputs
 
@@ -200,8 +206,6 @@ def _recorded(model: nn.Module, images: Tensor) -> Sequence[_Output] | None:
     try:
         with frozen(model), torch.no_grad():
             model(images)
-    except Exception:  # any model may refuse any size in its own way
-        return None
     finally:
         for handle in handles:
             handle.remove()
