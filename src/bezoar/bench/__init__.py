@@ -1,0 +1,1 @@
+"""Measurements, and the plain versions that fast code is compared with."""
