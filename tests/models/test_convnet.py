@@ -1,23 +1,29 @@
-import pytest
 import torch
 
 from bezoar.models import convnet, tap
 
 
-def test_parameters_are_those_of_four_stages_and_a_linear_layer() -> None:
-    convs = 9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 128)
-    norms = 2 * (32 + 64 + 128 + 128)
+def test_parameters_are_those_of_five_stages_and_a_linear_layer() -> None:
+    convs = 9 * (3 * 32 + 32 * 64 + 64 * 128 + 2 * 128 * 128)
+    norms = 2 * (32 + 64 + 3 * 128)
     linear = 128 * 10 + 10
     net = convnet(10)
     assert sum(p.numel() for p in net.parameters()) == convs + norms + linear
 
 
-@pytest.mark.parametrize(("last_stride", "side"), [(2, 4), (1, 8)])
-def test_last_stride_sets_the_last_map(last_stride: int, side: int) -> None:
-    net = convnet(2, width=4, last_stride=last_stride)
-    with tap(net, "stage4") as tapped:
-        net(torch.zeros(1, 3, 32, 32))
-    assert tapped.output.shape == (1, 16, side, side)
+def test_the_last_stage_sees_the_whole_of_a_small_image() -> None:
+    """A change of any pixel reaches the middle of the last map."""
+    net = convnet(2, width=4).double().eval()
+    images = torch.rand(1, 3, 32, 32).double().requires_grad_()
+    with tap(net, "stage5") as tapped:
+        net(images)
+    assert tapped.output.shape == (1, 16, 4, 4)
+    (slope,) = torch.autograd.grad(tapped.output[..., 1:3, 1:3].sum(), images)
+    seen = slope.abs().sum((0, 1)) > 0
+    assert seen[0].any()
+    assert seen[-1].any()
+    assert seen[:, 0].any()
+    assert seen[:, -1].any()
 
 
 def test_logits_follow_from_features() -> None:

@@ -12,13 +12,15 @@ from bezoar.shapes import Float
 
 
 class ConvNet(nn.Module):
-    """Four stages of 3x3 convolution, batch norm and ReLU; then mean and linear.
+    """Five stages of 3x3 convolution, batch norm and ReLU; then mean and linear.
+
+    The last stage sees the whole of a 32x32 image, so that a small part of it can
+    decide, as in the deep networks that this one stands in for.
 
     Args:
         num_classes: Logits per image.
         in_channels: Channels of the images.
-        width: Channels of the first stage; the next have 2, 4 and 4 times as many.
-        last_stride: Stride of the fourth stage.
+        width: Channels of the first stage; the next have 2, 4, 4 and 4 times as many.
         seed: Seeds the first weights.
     """
 
@@ -28,7 +30,6 @@ class ConvNet(nn.Module):
         *,
         in_channels: int = 3,
         width: int = 32,
-        last_stride: int = 2,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -36,7 +37,8 @@ class ConvNet(nn.Module):
             self.stage1 = _stage(in_channels, width, stride=1)
             self.stage2 = _stage(width, 2 * width, stride=2)
             self.stage3 = _stage(2 * width, 4 * width, stride=2)
-            self.stage4 = _stage(4 * width, 4 * width, stride=last_stride)
+            self.stage4 = _stage(4 * width, 4 * width, stride=2)
+            self.stage5 = _stage(4 * width, 4 * width, stride=1)
             self.fc = nn.Linear(4 * width, num_classes)
         initialise(self, seed=seed)
 
@@ -49,8 +51,8 @@ class ConvNet(nn.Module):
         Returns:
             Means over space of the last feature map.
         """
-        x = self.stage4(self.stage3(self.stage2(self.stage1(images))))
-        pooled: Tensor = x.mean(dim=(2, 3))
+        x = self.stage3(self.stage2(self.stage1(images)))
+        pooled: Tensor = self.stage5(self.stage4(x)).mean(dim=(2, 3))
         return pooled
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
@@ -64,7 +66,6 @@ def convnet(
     *,
     in_channels: int = 3,
     width: int = 32,
-    last_stride: int = 2,
     seed: int = 0,
 ) -> ConvNet:
     """Build a small convolutional network.
@@ -72,8 +73,7 @@ def convnet(
     Args:
         num_classes: Logits per image.
         in_channels: Channels of the images.
-        width: Channels of the first stage; the next have 2, 4 and 4 times as many.
-        last_stride: Stride of the fourth stage; 1 keeps a larger last feature map.
+        width: Channels of the first stage; the next have 2, 4, 4 and 4 times as many.
         seed: Seeds the first weights.
 
     Returns:
@@ -84,13 +84,7 @@ def convnet(
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
-    return ConvNet(
-        num_classes,
-        in_channels=in_channels,
-        width=width,
-        last_stride=last_stride,
-        seed=seed,
-    )
+    return ConvNet(num_classes, in_channels=in_channels, width=width, seed=seed)
 
 
 def _stage(channels: int, width: int, *, stride: int) -> nn.Sequential:

@@ -1,0 +1,1 @@
+"""Slow, plain versions of the kernels, to compare results and speed with."""

@@ -1,0 +1,308 @@
+"""From raw scores to a decision without poison labels.
+
+Raw scores here are like mask norms: **low is suspicious**. Every rule states the
+false alarms to expect, and each may come to nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from bezoar.results import ClassEvidence, Status
+from bezoar.shapes import Bool, Float, Int64
+
+MIN_LABELS, MIN_IMAGES_PER_LABEL = 5, 50
+_QUANTILE, _ANCHOR = 0.05, 0.90
+_FOUND_Z, _FOUND_EXCESS = 8.0, 0.10
+_LOOK_Z, _LOOK_EXCESS = 5.0, 0.05
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decision:
+    """What a rule decides.
+
+    Attributes:
+        status: As in ``Verdict``.
+        flagged: The images accused.
+        p_values: Chance of a raw score as low for an innocent image, or None.
+        expected_false_alarms: Innocent images to expect among the flagged.
+        threshold: Raw value at or below which an image is flagged, if there is one.
+        classes: Evidence by class.
+        poison_rate: Estimated share of poison among all images, or None.
+        poison_rate_interval: 90 % interval of the estimate.
+        target_class: The class with the strongest evidence, if any was found.
+    """
+
+    status: Status
+    flagged: Bool[Tensor, " n"]
+    p_values: Float[Tensor, " n"] | None
+    expected_false_alarms: float
+    threshold: float | None = None
+    classes: tuple[ClassEvidence, ...] = ()
+    poison_rate: float | None = None
+    poison_rate_interval: tuple[float, float] | None = None
+    target_class: int | None = None
+
+
+def conformal_p_values(
+    raw: Float[Tensor, " n"], reference: Float[Tensor, " m"]
+) -> Float[Tensor, " n"]:
+    """Return the share of reference scores that are as low as each score.
+
+    Args:
+        raw: Scores to judge; low is suspicious.
+        reference: Scores of images known to be clean, under the same settings.
+
+    Returns:
+        ``(1 + #{reference <= raw}) / (m + 1)``: for an image exchangeable with the
+        reference at most u with probability u (Vovk et al., 2005).
+
+    Example:
+        >>> conformal_p_values(torch.tensor([0.0, 9.0]), torch.arange(4.0)).tolist()
+        [0.4000000059604645, 1.0]
+    """
+    ordered = reference.sort().values
+    below = torch.searchsorted(ordered, raw.contiguous(), right=True)
+    return (1 + below.float()) / (len(reference) + 1)
+
+
+def benjamini_hochberg(
+    p_values: Float[Tensor, " n"], *, rate: float, null_share: float = 1.0
+) -> Bool[Tensor, " n"]:
+    """Return which hypotheses to reject so that the false share is at most ``rate``.
+
+    Args:
+        p_values: One per image.
+        rate: Wanted false discovery rate.
+        null_share: Share of innocents assumed (pi0); 1 is the classical procedure.
+
+    Returns:
+        True for the k smallest p-values, k the largest with
+        ``null_share * n * p_(k) / k <= rate`` (Benjamini and Hochberg, 1995).
+
+    Example:
+        >>> benjamini_hochberg(torch.tensor([0.001, 0.9, 0.02]), rate=0.1).tolist()
+        [True, False, True]
+    """
+    ordered = p_values.double().sort().values
+    place = torch.arange(1, len(ordered) + 1)
+    passing = (null_share * len(ordered) * ordered / place <= rate).nonzero()
+    if len(passing) == 0:
+        return torch.zeros(len(p_values), dtype=torch.bool)
+    return p_values.double() <= ordered[passing[-1, 0]]
+
+
+def by_reference(
+    raw: Float[Tensor, " n"],
+    reference: Float[Tensor, " m"],
+    *,
+    false_discovery_rate: float,
+) -> Decision:
+    """Judge a set against scores of clean images.
+
+    Args:
+        raw: Scores to judge; low is suspicious.
+        reference: Scores of clean images under the same settings.
+        false_discovery_rate: Share of innocents accepted among the flagged.
+
+    Returns:
+        "found" if any image is flagged, else "nothing found".
+    """
+    p_values = conformal_p_values(raw, reference)
+    flagged = benjamini_hochberg(p_values, rate=false_discovery_rate)
+    num_flagged = int(flagged.sum())
+    return Decision(
+        status="found" if num_flagged else "nothing found",
+        flagged=flagged,
+        p_values=p_values,
+        expected_false_alarms=false_discovery_rate * num_flagged,
+        threshold=raw[flagged].max().item() if num_flagged else None,
+        poison_rate=(1 - false_discovery_rate) * num_flagged / len(raw),
+    )
+
+
+def by_sigmas(
+    raw: Float[Tensor, " n"],
+    reference: Float[Tensor, " m"] | None,
+    *,
+    sigmas: float,
+) -> Decision:
+    """Flag scores below mean - ``sigmas`` deviations, the rule of the paper.
+
+    Args:
+        raw: Scores to judge; low is suspicious.
+        reference: Scores of clean images; without them the centre is the median and
+            the deviation is taken from the upper half, where no poison sits.
+        sigmas: Deviations below the centre (gamma in the paper).
+
+    Returns:
+        "found" always when an image is flagged: under this rule a share of
+        ``Phi(-sigmas)`` of clean images is.
+    """
+    if reference is None:
+        middle = raw.median()
+        spread = raw.quantile(0.8413447) - middle
+    else:
+        middle, spread = reference.mean(), reference.std()
+    threshold = (middle - sigmas * spread).item()
+    flagged = raw < threshold
+    return Decision(
+        status="found" if flagged.any() else "nothing found",
+        flagged=flagged,
+        p_values=None,
+        expected_false_alarms=len(raw) * NormalDist().cdf(-sigmas),
+        threshold=threshold,
+    )
+
+
+def by_review(raw: Float[Tensor, " n"], *, review_rate: float) -> Decision:
+    """Flag the lowest share of scores as a work list; no claim is made.
+
+    Args:
+        raw: Scores to judge; low is suspicious.
+        review_rate: Share of the images to list.
+
+    Returns:
+        A "ranking" whose flagged images are the list.
+    """
+    size = min(len(raw), round(review_rate * len(raw)))
+    flagged = torch.zeros(len(raw), dtype=torch.bool)
+    flagged[raw.argsort(stable=True)[:size]] = True
+    return Decision(
+        status="ranking", flagged=flagged, p_values=None, expected_false_alarms=size
+    )
+
+
+def can_scan_classes(labels: Int64[Tensor, " n"]) -> bool:
+    """Return whether there are enough labels, and images of each, to compare.
+
+    Args:
+        labels: Class indices; -1 counts as none.
+
+    Returns:
+        True with at least 5 labels that have at least 50 images each.
+    """
+    counts = labels[labels >= 0].bincount() if (labels >= 0).any() else labels[:0]
+    return int((counts >= MIN_IMAGES_PER_LABEL).sum()) >= MIN_LABELS
+
+
+def class_scan(
+    raw: Float[Tensor, " n"],
+    labels: Int64[Tensor, " n"],
+    *,
+    false_discovery_rate: float,
+) -> Decision:
+    """Look for a class with more low scores than the other classes lead to expect.
+
+    A trigger leads to one class, so poison makes that class's left tail heavy. Scores
+    are aligned at their own label's 90th percentile (poison sits on the left), and
+    each class's share below the other classes' 5 % quantile is compared over classes.
+    Blind to poison that spreads evenly over the classes.
+
+    Args:
+        raw: Scores; low is suspicious.
+        labels: Class indices; images of labels with fewer than 50 images are not
+            judged.
+        false_discovery_rate: Share of innocents aimed at among the flagged.
+
+    Returns:
+        "found" (excess >= 10 % of the class and z >= 8), "look" (5 % and 5) or
+        "nothing found"; flagged are images of the found classes only.
+    """
+    aligned, judged = _align(raw, labels)
+    tails = {c: _tail(aligned, labels, judged, label=c) for c in judged}
+    excesses = torch.tensor([tails[c][0] for c in judged])
+    middle = excesses.median()
+    deviation = 1.4826 * (excesses - middle).abs().median()
+    flagged = torch.zeros(len(raw), dtype=torch.bool)
+    p_values = torch.ones(len(raw))
+    rows, statuses, poisons = [], [], torch.zeros(3)
+    for c, excess in zip(judged, excesses.tolist(), strict=True):
+        own = labels == c
+        size = int(own.sum())
+        noise = (_QUANTILE * (1 - _QUANTILE) / size) ** 0.5
+        z = (excess - middle.item()) / max(deviation.item(), noise)
+        p_values[own] = tails[c][1]
+        status = _class_status(excess, z)
+        if status == "found":
+            null_share = max(0.1, 1 - excess / (1 - _QUANTILE))
+            flagged[own] = benjamini_hochberg(
+                p_values[own], rate=false_discovery_rate, null_share=null_share
+            )
+            poisons += size * _share_interval(excess, size=size)
+        statuses.append(status)
+        rows.append(
+            ClassEvidence(
+                label=c,
+                num_images=size,
+                median=raw[own].median().item(),
+                excess=excess,
+                z=z,
+                num_flagged=int(flagged[own].sum()),
+            )
+        )
+    strongest = max(rows, key=lambda row: row.z)
+    found, look = "found" in statuses, "look" in statuses
+    low, rate, high = (poisons / len(raw)).tolist()
+    return Decision(
+        status="found" if found else "look" if look else "nothing found",
+        flagged=flagged,
+        p_values=p_values,
+        expected_false_alarms=false_discovery_rate * int(flagged.sum()),
+        classes=tuple(rows),
+        poison_rate=rate if found else None,
+        poison_rate_interval=(low, high) if found else None,
+        target_class=strongest.label if found or look else None,
+    )
+
+
+def _class_status(excess: float, z: float) -> Status:
+    if z >= _FOUND_Z and excess >= _FOUND_EXCESS:
+        return "found"
+    return "look" if z >= _LOOK_Z and excess >= _LOOK_EXCESS else "nothing found"
+
+
+def _align(
+    raw: Float[Tensor, " n"], labels: Int64[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], list[int]]:
+    aligned, judged = torch.full_like(raw, torch.inf), []
+    for label in labels.unique().tolist():
+        own = labels == label
+        if label >= 0 and own.sum() >= MIN_IMAGES_PER_LABEL:
+            aligned[own] = raw[own] - raw[own].quantile(_ANCHOR)
+            judged.append(label)
+    return aligned, judged
+
+
+def _tail(
+    aligned: Float[Tensor, " n"],
+    labels: Int64[Tensor, " n"],
+    judged: list[int],
+    *,
+    label: int,
+) -> tuple[float, Float[Tensor, " m"]]:
+    """Return a class's excess in the tail of the others, and its p-values."""
+    others = aligned[torch.isin(labels, torch.tensor(judged)) & (labels != label)]
+    own = aligned[labels == label]
+    # kthvalue: torch.quantile refuses more than 16 million values
+    edge = others.kthvalue(max(1, round(_QUANTILE * len(others)))).values
+    excess = (own <= edge).float().mean().item() - _QUANTILE
+    return excess, conformal_p_values(own, others)
+
+
+def _share_interval(excess: float, *, size: int) -> Float[Tensor, " 3"]:
+    # Low, middle and high share of poison in a class (90 %, Wilson 1927).
+    z = NormalDist().inv_cdf(0.95)
+    tail = excess + _QUANTILE
+    centre = (tail + z * z / (2 * size)) / (1 + z * z / size)
+    half = (
+        z
+        / (1 + z * z / size)
+        * ((tail * (1 - tail) / size + z * z / (4 * size * size)) ** 0.5)
+    )
+    shares = torch.tensor([centre - half, tail, centre + half])
+    return ((shares - _QUANTILE) / (1 - _QUANTILE)).clamp(0, 1)
