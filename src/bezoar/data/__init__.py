@@ -1,5 +1,6 @@
-"""Images and labels, at rest."""
+"""Images and labels: in memory, and in sets of any size and format."""
 
+from bezoar.data.decode import Unreadable, decode_image
 from bezoar.data.images import (
     UNLABELLED,
     ImageData,
@@ -8,13 +9,24 @@ from bezoar.data.images import (
     to_uint8,
 )
 from bezoar.data.samples import digit_images, noise_images
+from bezoar.data.source import Block, Format, ImageSource, open_source
+from bezoar.data.write import write_source
+from bezoar.data.write_images import write_images
 
 __all__ = [
     "UNLABELLED",
+    "Block",
+    "Format",
     "ImageData",
+    "ImageSource",
+    "Unreadable",
     "content_keys",
+    "decode_image",
     "digit_images",
     "join",
     "noise_images",
+    "open_source",
     "to_uint8",
+    "write_images",
+    "write_source",
 ]
