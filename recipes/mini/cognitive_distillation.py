@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch.nn.functional import avg_pool2d
 
 from bezoar.attacks import BadNets, Blended
 from bezoar.bench.recipe import Claims, cifar10, main
@@ -47,11 +48,12 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
         success = shown.attack_success_rate
         claims.at_least(f"{name}_attack_success_rate", success, 0.95)
         claims.at_least(f"{name}_auroc", auroc(found.scores, poisoned.is_poison), gate)
-        claims.equal(f"{name}_verdict", found.verdict.status, "found")
-        claims.equal(f"{name}_target_class", found.verdict.target_class, 0)
         if attack is badnets:
-            share = share_on_trigger(found, poisoned)
-            claims.at_least("badnets_mask_on_trigger", share, 0.40)
+            claims.equal(f"{name}_verdict", found.verdict.status, "found")
+            claims.equal(f"{name}_target_class", found.verdict.target_class, 0)
+            claims.at_least(
+                "badnets_masks_on_trigger", masks_on_trigger(found, poisoned), 0.90
+            )
         claims.facts[name] = facts(found, poisoned)
         claims.facts[f"{name}_clean_accuracy"] = shown.clean_accuracy
     model = trained(train, seed=claims.seed, runtime=runtime)
@@ -72,14 +74,19 @@ def trained(data: ImageData, *, seed: int, runtime: Runtime) -> torch.nn.Module:
     )
 
 
-def share_on_trigger(found: Detection, poisoned: Poisoned) -> float:
-    """Return the median share of a poison's mask that lies in the 5x5 corner."""
+def masks_on_trigger(found: Detection, poisoned: Poisoned) -> float:
+    """Return the share of poison whose mask is brightest on the 3x3 trigger.
+
+    The brightest 3x3 window has to overlap the trigger; by chance 1 % would.
+    """
     assert found.masks is not None
     truth = dict(zip(poisoned.data.ids, poisoned.is_poison.tolist(), strict=True))
     hits = torch.tensor([truth[name] for name in found.mask_ids])
-    masks = found.masks[hits].float()
-    corner = masks[:, -5:, -5:].sum((1, 2)) / masks.sum((1, 2))
-    return corner.median().item() if len(corner) else 0.0
+    windows = avg_pool2d(found.masks[hits].float(), 3, stride=1)
+    side = windows.shape[-1]
+    place = windows.flatten(1).argmax(1)
+    overlaps = (place // side >= side - 3) & (place % side >= side - 3)
+    return overlaps.float().mean().item()
 
 
 def facts(found: Detection, poisoned: Poisoned) -> dict[str, object]:
@@ -92,6 +99,8 @@ def facts(found: Detection, poisoned: Poisoned) -> dict[str, object]:
         "auroc_interval": [round(low, 4), round(high, 4)],
         "median_share_clean": round(share[~truth].median().item(), 4),
         "median_share_poison": round(share[truth].median().item(), 4),
+        "verdict": found.verdict.status,
+        "target_class": found.verdict.target_class,
         "flagged": int(flagged.sum()),
         "recall": round(flagged[truth].float().mean().item(), 4),
         "false_share": round((flagged & ~truth).sum().item() / num_flagged, 4),

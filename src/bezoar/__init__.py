@@ -9,21 +9,45 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bezoar.data import ImageData
-    from bezoar.models import Normalized
+    from bezoar.attacks import SIG, BadNets, Blended, LabelConsistent, Trojan, WaNet
+    from bezoar.data import ImageData, open_source, write_source
+    from bezoar.detect import CognitiveDistillation
+    from bezoar.engine import detect_source
+    from bezoar.metrics import evaluate
+    from bezoar.models import Architecture, Normalized, load_model, save_model
     from bezoar.results import Detection, Evaluation, Poisoned, Provenance, Verdict
     from bezoar.runtime import Progress, Runtime
+    from bezoar.storage import load_detection, save_detection
+    from bezoar.train import Training, train_classifier
 else:  # hidden from mypy, or every misspelt name would pass as an attribute
     _HOMES = {
+        "Architecture": "bezoar.models",
+        "BadNets": "bezoar.attacks",
+        "Blended": "bezoar.attacks",
+        "CognitiveDistillation": "bezoar.detect",
         "Detection": "bezoar.results",
         "Evaluation": "bezoar.results",
         "ImageData": "bezoar.data",
+        "LabelConsistent": "bezoar.attacks",
         "Normalized": "bezoar.models",
         "Poisoned": "bezoar.results",
         "Progress": "bezoar.runtime",
         "Provenance": "bezoar.results",
         "Runtime": "bezoar.runtime",
+        "SIG": "bezoar.attacks",
+        "Training": "bezoar.train",
+        "Trojan": "bezoar.attacks",
         "Verdict": "bezoar.results",
+        "WaNet": "bezoar.attacks",
+        "detect_source": "bezoar.engine",
+        "evaluate": "bezoar.metrics",
+        "load_detection": "bezoar.storage",
+        "load_model": "bezoar.models",
+        "open_source": "bezoar.data",
+        "save_detection": "bezoar.storage",
+        "save_model": "bezoar.models",
+        "train_classifier": "bezoar.train",
+        "write_source": "bezoar.data",
     }
 
     def __getattr__(name):
@@ -36,13 +60,31 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
 
 
 __all__ = [
+    "SIG",
+    "Architecture",
+    "BadNets",
+    "Blended",
+    "CognitiveDistillation",
     "Detection",
     "Evaluation",
     "ImageData",
+    "LabelConsistent",
     "Normalized",
     "Poisoned",
     "Progress",
     "Provenance",
     "Runtime",
+    "Training",
+    "Trojan",
     "Verdict",
+    "WaNet",
+    "detect_source",
+    "evaluate",
+    "load_detection",
+    "load_model",
+    "open_source",
+    "save_detection",
+    "save_model",
+    "train_classifier",
+    "write_source",
 ]

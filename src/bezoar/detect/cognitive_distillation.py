@@ -42,7 +42,7 @@ class CognitiveDistillation:
         steps: Optimiser steps per image; each is one forward and backward pass.
         lr: Step size of Adam on the mask.
         l1_weight: Weight of the mask's L1 norm (alpha in the paper); "auto" looks for
-            the weight that leaves the median mask about 30 % of the image.
+            the weight that leaves the median mask half of the image.
         tv_weight: Weight of the mask's total variation (beta in the paper).
         betas: Decay of Adam's two moments.
         match: What the mask has to keep: "probabilities", "logits" (CD-L in the
@@ -205,7 +205,7 @@ class CognitiveDistillation:
 
         small = sample.images[0, 0].numel() <= 64 * 64
         weight = calibrate_l1_weight(
-            median_share, start=0.01 if small else 0.001, report=runtime.progress
+            median_share, start=0.002 if small else 0.0002, report=runtime.progress
         )
         return replace(self, l1_weight=weight)
 
@@ -294,7 +294,7 @@ class CognitiveDistillation:
             flagged=decision.flagged,
             reasons=reasons,
             columns=scores.columns,
-            verdict=replace(verdict, health=health_of(share, self.l1_weight)),
+            verdict=replace(verdict, health=health_of(share, self)),
             provenance=Provenance(
                 method="cognitive-distillation",
                 settings=asdict(self),

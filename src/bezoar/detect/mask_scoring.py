@@ -17,8 +17,8 @@ from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float, Int64, UInt8
 
 LAST_MAP = "last feature map"
-HEALTHY_SHARE = (0.20, 0.40)  # of the median mask: measured, see the docs page
-_AIM, _TRIALS = 0.30, 8
+HEALTHY_SHARE = (0.42, 0.58)  # of the median mask: measured, see the docs page
+_AIM, _TRIALS = 0.50, 8
 _CPU_KERNEL = 32  # images per kernel call on a CPU: one shape, whatever the batch size
 
 _Outputs = Callable[[Tensor], Tensor]
@@ -118,7 +118,7 @@ def calibrate_l1_weight(
     start: float,
     report: Callable[[Progress], None],
 ) -> float:
-    """Find the weight that leaves the median mask about 30 % of the image.
+    """Find the weight that leaves the median mask half of the image.
 
     The share falls as the weight rises: the weight is bracketed by factors of 3 and
     then bisected on a log scale. No poison labels are used.
@@ -129,16 +129,16 @@ def calibrate_l1_weight(
         report: Told about every trial.
 
     Returns:
-        The first weight tried with a median share between 20 and 40 %.
+        The first weight tried with a median share between 42 and 58 %.
 
     Raises:
         UnscoreableError: If none is found.
 
     Example:
         >>> weight = calibrate_l1_weight(
-        ...     lambda w: 1 / (1 + w / 1e-3), start=0.01, report=lambda _: None)
-        >>> round(weight, 5)
-        0.00333
+        ...     lambda w: 1 / (1 + w / 1e-3), start=0.009, report=lambda _: None)
+        >>> round(weight, 4)
+        0.001
     """
     weight, share = start, math.nan
     low = high = None  # weights known to be too small, too large
@@ -160,7 +160,7 @@ def calibrate_l1_weight(
         else:
             weight = weight * 3 if high is None else weight / 3
     raise UnscoreableError(
-        "expected an l1_weight that leaves the median mask 20 to 40 % of the image, "
+        "expected an l1_weight that leaves the median mask 42 to 58 % of the image, "
         f"got {share:.1%} at {weight:.2g} after {_TRIALS} trials; the model may be "
         "untrained, or not trained on these images"
     )

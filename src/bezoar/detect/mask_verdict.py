@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -22,6 +23,7 @@ from bezoar.shapes import Float
 Threshold = Literal["auto", "reference", "class_scan", "sigmas", "review", "none"]
 
 _UNSCOREABLE, _COLLAPSING, _SATURATED = 0.01, 0.10, 0.85
+_NEAR_FLOOR = 1.5  # times the mask that nothing holds up
 _SCORE_SETTINGS = (
     "match",
     "steps",
@@ -41,6 +43,14 @@ class _Rules(Protocol):
     @property
     def threshold(self) -> Threshold: ...
     @property
+    def l1_weight(self) -> float | str: ...
+    @property
+    def match(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+    @property
     def sigmas(self) -> float: ...
     @property
     def false_discovery_rate(self) -> float: ...
@@ -48,29 +58,46 @@ class _Rules(Protocol):
     def review_rate(self) -> float: ...
 
 
-def health_of(share: Float[Tensor, " n"], l1_weight: float | str) -> tuple[str, ...]:
+def health_of(share: Float[Tensor, " n"], method: _Rules) -> tuple[str, ...]:
     """Return what is wrong with the masks as a whole.
 
     Args:
         share: Mask sizes as shares of the image.
-        l1_weight: The weight that they were made with.
+        method: The settings that they were made with.
 
     Returns:
         Remarks with the weight to try; empty when the masks are healthy.
     """
     median = share.median().item()
-    weight = l1_weight if isinstance(l1_weight, float | int) else 0.01
+    weight = method.l1_weight if isinstance(method.l1_weight, float | int) else 0.01
     if median < _COLLAPSING:
-        state = "not scoreable" if median < _UNSCOREABLE else "collapsing"
+        gone = median < _vanished(method)
+        state = "not scoreable" if gone else "collapsing"
         advice = f'lower l1_weight to {weight / 3:.2g}, or set it to "auto"'
     elif median > _SATURATED:
         state, advice = "saturated", f'raise l1_weight to {weight * 3:.2g}, or "auto"'
     else:
         return ()
     return (
-        f"{state}: the median mask covers {median:.1%} of the image where 20 to 40 % "
+        f"{state}: the median mask covers {median:.1%} of the image where 42 to 58 % "
         f"separates best; {advice}",
     )
+
+
+def _vanished(method: _Rules) -> float:
+    """Return the median share below which masks say nothing.
+
+    A mask that the model does not hold up loses ``lr`` a step in theta, which starts
+    at 1: after few steps it is not yet small, but no image's mask can be smaller.
+
+    Args:
+        method: The settings.
+
+    Returns:
+        A share of the image.
+    """
+    lowest = 1 / (1 + math.exp(min(2 * (method.lr * method.steps - 1), 700)))
+    return max(_UNSCOREABLE, _NEAR_FLOOR * lowest)
 
 
 def judge(
@@ -94,11 +121,15 @@ def judge(
     norm, share = scores.columns["mask_norm"], scores.columns["mask_share"]
     labels = scores.labels if class_names else scores.columns["predicted"].long()
     rule = _rule(method.threshold, labels, reference=reference)
-    if share.median() < _UNSCOREABLE:
+    if share.median() < _vanished(method):
         decision = _nothing("not scoreable", size=len(norm))
     elif rule == "class_scan":
-        rate = method.false_discovery_rate
-        decision = class_scan(norm, labels, false_discovery_rate=rate)
+        # Shares of a healthy size are skewed to the right when probabilities are
+        # kept, and symmetric when logits are: measured, see the docs page.
+        compared = norm.log() if method.match == "probabilities" else norm
+        decision = class_scan(
+            compared, labels, false_discovery_rate=method.false_discovery_rate
+        )
     elif rule == "reference":
         assert reference is not None
         decision = by_reference(

@@ -16,9 +16,9 @@ from bezoar.results import ClassEvidence, Status
 from bezoar.shapes import Bool, Float, Int64
 
 MIN_LABELS, MIN_IMAGES_PER_LABEL = 5, 50
-_QUANTILE, _ANCHOR = 0.05, 0.90
-_FOUND_Z, _FOUND_EXCESS = 8.0, 0.10
-_LOOK_Z, _LOOK_EXCESS = 5.0, 0.05
+_TAILS, _ANCHOR = (0.05, 0.10), 0.90
+_FOUND_Z, _FOUND_EXCESS = 6.0, 0.10
+_LOOK_Z, _LOOK_EXCESS = 4.5, 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,45 +200,53 @@ def class_scan(
 
     A trigger leads to one class, so poison makes that class's left tail heavy. Scores
     are aligned at their own label's 90th percentile (poison sits on the left), and
-    each class's share below the other classes' 5 % quantile is compared over classes.
-    Blind to poison that spreads evenly over the classes.
+    each class's shares below the other classes' 5 % and 10 % quantiles are compared
+    over the classes. Blind to poison that spreads evenly over the classes.
 
     Args:
-        raw: Scores; low is suspicious.
+        raw: Scores; low is suspicious. Give logarithms where the spread of scores
+            grows with their size.
         labels: Class indices; images of labels with fewer than 50 images are not
             judged.
         false_discovery_rate: Share of innocents aimed at among the flagged.
 
     Returns:
-        "found" (excess >= 10 % of the class and z >= 8), "look" (5 % and 5) or
-        "nothing found"; flagged are images of the found classes only.
+        "found" (excess in the lower tenth >= 10 % of the class and z >= 6), "look"
+        (5 % and 4.5) or "nothing found"; flagged are images of the found classes only.
     """
     aligned, judged = _align(raw, labels)
-    tails = {c: _tail(aligned, labels, judged, label=c) for c in judged}
-    excesses = torch.tensor([tails[c][0] for c in judged])
-    middle = excesses.median()
-    deviation = 1.4826 * (excesses - middle).abs().median()
+    sizes = torch.tensor([int((labels == c).sum()) for c in judged])
+    excesses = torch.stack(
+        [_excesses(aligned, labels, judged, label=c) for c in judged]
+    )
+    middle = excesses.median(0).values
+    deviation = 1.4826 * (excesses - middle).abs().median(0).values
+    tails = torch.tensor(_TAILS)
+    # Twice the binomial variance: the anchor of a class errs about as much as its tail.
+    noise = (2 * tails * (1 - tails) / sizes[:, None]).sqrt()
+    deviations = torch.maximum(deviation, noise)
+    scores = ((excesses - middle) / deviations).mean(1)
     flagged = torch.zeros(len(raw), dtype=torch.bool)
     p_values = torch.ones(len(raw))
     rows, statuses, poisons = [], [], torch.zeros(3)
-    for c, excess in zip(judged, excesses.tolist(), strict=True):
+    for row, c in enumerate(judged):
         own = labels == c
-        size = int(own.sum())
-        noise = (_QUANTILE * (1 - _QUANTILE) / size) ** 0.5
-        z = (excess - middle.item()) / max(deviation.item(), noise)
-        p_values[own] = tails[c][1]
-        status = _class_status(excess, z)
-        if status == "found":
-            null_share = max(0.1, 1 - excess / (1 - _QUANTILE))
+        excess, z = excesses[row, -1].item(), scores[row].item()
+        others = aligned[torch.isin(labels, torch.tensor(judged)) & ~own]
+        p_values[own] = conformal_p_values(aligned[own], others)
+        statuses.append(_class_status(excess, z))
+        if statuses[-1] == "found":
+            share = excesses[row] / (1 - tails)
             flagged[own] = benjamini_hochberg(
-                p_values[own], rate=false_discovery_rate, null_share=null_share
+                p_values[own],
+                rate=false_discovery_rate,
+                null_share=max(0.1, 1 - share.max().item()),
             )
-            poisons += size * _share_interval(excess, size=size)
-        statuses.append(status)
+            poisons += sizes[row] * _share_interval(excesses[row], deviations[row])
         rows.append(
             ClassEvidence(
                 label=c,
-                num_images=size,
+                num_images=int(sizes[row]),
                 median=raw[own].median().item(),
                 excess=excess,
                 z=z,
@@ -278,31 +286,47 @@ def _align(
     return aligned, judged
 
 
-def _tail(
+def _excesses(
     aligned: Float[Tensor, " n"],
     labels: Int64[Tensor, " n"],
     judged: list[int],
     *,
     label: int,
-) -> tuple[float, Float[Tensor, " m"]]:
-    """Return a class's excess in the tail of the others, and its p-values."""
+) -> Float[Tensor, " tails"]:
+    """Return how much more of a class lies in the others' tails than of the others.
+
+    Args:
+        aligned: Scores aligned at their own labels.
+        labels: Class indices.
+        judged: The labels to compare.
+        label: The label to look at.
+
+    Returns:
+        The excess for each tail, as a share of the class.
+    """
     others = aligned[torch.isin(labels, torch.tensor(judged)) & (labels != label)]
-    own = aligned[labels == label]
-    # kthvalue: torch.quantile refuses more than 16 million values
-    edge = others.kthvalue(max(1, round(_QUANTILE * len(others)))).values
-    excess = (own <= edge).float().mean().item() - _QUANTILE
-    return excess, conformal_p_values(own, others)
+    ordered, own = others.sort().values, aligned[labels == label]
+    edges = ordered[[max(0, round(q * len(ordered)) - 1) for q in _TAILS]]
+    return (own[:, None] <= edges).float().mean(0) - torch.tensor(_TAILS)
 
 
-def _share_interval(excess: float, *, size: int) -> Float[Tensor, " 3"]:
-    # Low, middle and high share of poison in a class (90 %, Wilson 1927).
-    z = NormalDist().inv_cdf(0.95)
-    tail = excess + _QUANTILE
-    centre = (tail + z * z / (2 * size)) / (1 + z * z / size)
-    half = (
-        z
-        / (1 + z * z / size)
-        * ((tail * (1 - tail) / size + z * z / (4 * size * size)) ** 0.5)
-    )
-    shares = torch.tensor([centre - half, tail, centre + half])
-    return ((shares - _QUANTILE) / (1 - _QUANTILE)).clamp(0, 1)
+def _share_interval(
+    excesses: Float[Tensor, " tails"], deviations: Float[Tensor, " tails"]
+) -> Float[Tensor, " 3"]:
+    """Return low, middle and high share of poison in a class.
+
+    Args:
+        excesses: Excess of the class in each tail.
+        deviations: Standard deviation of an excess over clean classes.
+
+    Returns:
+        The estimate between the ends of a 90 % interval that allows for how classes
+        differ by nature. At the upper end all images in the tail are poison: poison
+        lowers the anchor of its class and so moves clean images out of the tail.
+    """
+    tails = torch.tensor(_TAILS)
+    best = (excesses / (1 - tails)).argmax()
+    reach = NormalDist().inv_cdf(0.95) * deviations[best]
+    excess, clean = excesses[best], 1 - tails[best]
+    high = excess + tails[best] + reach
+    return torch.stack([(excess - reach) / clean, excess / clean, high]).clamp(0, 1)

@@ -1,0 +1,49 @@
+"""Measures our kernels against the plain loops: ``python -m bezoar.bench``.
+
+Both sides run in turns in one process. With ``--record FILE`` the lines are added to a
+file of records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bezoar.bench.cognitive_distillation import bench_cognitive_distillation
+from bezoar.bench.records import append
+from bezoar.errors import BezoarError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmarks and print a line for each.
+
+    Args:
+        argv: The command line; None takes the process's own.
+
+    Returns:
+        Exit code: 0 done, 2 for an error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m bezoar.bench", description=__doc__)
+    parser.add_argument("--record", type=Path, help="file of records to add to")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each side")
+    options = parser.parse_args(argv)
+    try:
+        records = bench_cognitive_distillation(num_runs=options.runs)
+        for record in records:
+            print(
+                f"{record.what}: {record.before:.1f} -> {record.after:.1f} "
+                f"{record.unit}, {record.mean:.1f} +- {record.spread:.1f} times "
+                f"(n = {record.n}); {record.equality}"
+            )
+            if options.record is not None:
+                append(record, options.record)
+    except BezoarError as error:
+        print(f"bezoar.bench: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

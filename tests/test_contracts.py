@@ -1,0 +1,128 @@
+"""What every method keeps. A new method adds one row to RUNS."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bezoar import CognitiveDistillation, ImageData, Progress, Runtime
+from bezoar.catalog import METHODS
+from bezoar.data import noise_images
+
+DATA = noise_images(7)
+SHUFFLED = torch.tensor([3, 0, 6, 2, 5, 1, 4])
+VERBS = {"detect", "purify", "repair"}
+STAGES = {"prepare", "score", "conclude", "masks"}  # of methods that run by block
+
+
+class Classifier(nn.Sequential):
+    """A small network with everything that a method might leave changed."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(
+                nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout(), Pool()
+            )
+
+
+class Pool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 20 * x.mean((2, 3))
+
+
+def run_cd(data: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
+    method = CognitiveDistillation(steps=5, l1_weight=0.01)
+    return method.detect(data, model=model, seed=seed, runtime=runtime).scores
+
+
+Run = Callable[[ImageData, nn.Module, int, Runtime], Tensor]
+RUNS: dict[str, tuple[Run, type[nn.Module]]] = {
+    "cognitive-distillation": (run_cd, Classifier),
+}
+
+
+def run(
+    name: str, data: ImageData = DATA, *, seed: int = 0, batch_size: int = 7
+) -> Tensor:
+    method, model = RUNS[name]
+    return method(data, model(), seed, Runtime(batch_size=batch_size))
+
+
+def shuffled(data: ImageData) -> ImageData:
+    return data.take(SHUFFLED[:4])
+
+
+def test_every_method_has_a_row() -> None:
+    assert RUNS.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_a_method_has_one_verb_with_the_common_end(method: type) -> None:
+    public = {
+        name: member
+        for name, member in vars(method).items()
+        if not name.startswith("_") and inspect.isfunction(member)
+    }
+    (verb,) = public.keys() & VERBS
+    assert public.keys() - {verb} <= STAGES
+    assert list(inspect.signature(public[verb]).parameters)[-2:] == ["seed", "runtime"]
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_settings_are_frozen_keyword_only_and_explained(method: type) -> None:
+    assert is_dataclass(method)
+    assert all(f.kw_only for f in fields(method))
+    assert hash(method()) == hash(method())  # frozen, and equal by settings
+    text = inspect.getdoc(method) or ""
+    assert all(f"    {f.name}: " in text for f in fields(method))  # the CLI's help
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_batch_size_does_not_matter(name: str) -> None:
+    assert run(name, batch_size=1).equal(run(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_order_and_company_do_not_matter(name: str) -> None:
+    assert run(name, shuffled(DATA)).equal(run(name)[SHUFFLED[:4]])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_same_seed_same_result_and_global_state_untouched(name: str) -> None:
+    before = torch.get_rng_state()
+    assert run(name, seed=3).equal(run(name, seed=3))
+    assert not run(name, seed=3).equal(run(name, seed=4))
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_the_caller_gave_is_changed(name: str) -> None:
+    method, model_type = RUNS[name]
+    model, data = model_type(), noise_images(7)
+    model.train()
+    next(model.children()).eval()  # mixed modes must come back mixed
+    next(model.parameters()).requires_grad_(False)
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    slopes = [p.requires_grad for p in model.parameters()]
+    method(data, model, 0, Runtime())
+    torch.testing.assert_close(model.state_dict(), weights, atol=0, rtol=0)
+    assert [m.training for m in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == slopes
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(m._forward_hooks for m in model.modules())
+    assert data.images.equal(DATA.images)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_progress_ends_at_total(name: str) -> None:
+    seen: list[Progress] = []
+    method, model = RUNS[name]
+    method(DATA, model(), 0, Runtime(batch_size=2, progress=seen.append))
+    assert seen
+    assert all(0 < p.done <= p.total for p in seen)
+    assert seen[-1].done == seen[-1].total
