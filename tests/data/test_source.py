@@ -118,14 +118,14 @@ def test_images_of_other_sizes_are_resized(tmp_path: Path) -> None:
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
-    for name in ("b.png", "a.PNG", "10.png", "9.png"):
+    for name in ("b.png", "a.PNG", "Z.png", "10.png", "9.png"):
         (tmp_path / name).write_bytes(PNG)
     (tmp_path / "notes.txt").write_text("not an image, and not meant to be one")
     source = open_source(tmp_path)
     data, unreadable = source.read()
     assert (source.format, source.class_names, unreadable) == ("flat_folder", (), ())
-    assert data.ids == ("10.png", "9.png", "a.PNG", "b.png")  # byte order
-    assert data.labels.tolist() == [-1] * 4
+    assert data.ids == ("10.png", "9.png", "Z.png", "a.PNG", "b.png")  # by bytes
+    assert data.labels.tolist() == [-1] * 5
 
 
 def test_class_folders_may_be_deep_and_a_class_may_be_empty(tmp_path: Path) -> None:

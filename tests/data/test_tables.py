@@ -81,7 +81,8 @@ def test_labels_of_every_kind_become_class_indices(
 def test_a_row_without_label_or_image_is_listed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(PNGS[0])
-    files = [*FILES[:3], None, {"bytes": None, "path": str(secret)}, FILES[5]]
+    first = {"path": "a.png", "bytes": PNGS[0]}  # the fields may come in any order
+    files = [first, *FILES[1:3], None, {"bytes": None, "path": str(secret)}, FILES[5]]
     path = parquet(
         tmp_path / "a.parquet", {"image": files, "label": [0, None, 1, 1, 1, 0]}
     )

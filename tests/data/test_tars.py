@@ -180,18 +180,45 @@ def test_what_follows_damage_is_reported_and_other_archives_are_read(
     }
 
 
-def test_a_member_of_negative_size_does_not_loop(tmp_path: Path) -> None:
-    header = bytearray(tarfile.TarInfo("1.png").tobuf())
-    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 in base 256
+def negative(kind: bytes) -> bytes:
+    """Return a header whose size is -1024, which leads back to what came before."""
+    header = bytearray(tarfile.TarInfo("1.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"
+    header[156:157] = kind
+    if kind == tarfile.GNUTYPE_SPARSE:  # tells another size, which is positive
+        header[483:495] = b"%011o\0" % 10
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def pax(content: bytes) -> bytes:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(content)
+    return header.tobuf() + content + bytes(-len(content) % 512)
+
+
+MADE_UP = {
+    "negative": negative(tarfile.REGTYPE),
+    "negative sparse": negative(tarfile.GNUTYPE_SPARSE),
+    "negative long name": negative(tarfile.GNUTYPE_LONGNAME),
+    "negative pax": negative(tarfile.XHDTYPE),
+    "many headers": pax(b"12 path=a.b\n") * 3000,
+    "odd numbers": pax(b"28 GNU.sparse.map=here,there\n") + negative(tarfile.REGTYPE),
+}
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_headers_that_somebody_made_up_end_the_archive(
+    tmp_path: Path, name: str
+) -> None:
     good = archive(tmp_path / "a.tar", member("0.png", PNGS[0])).read_bytes()
-    end = good.index(bytes(1024), 512)
-    end += -end % 512
-    (tmp_path / "a.tar").write_bytes(good[:end] + header + bytes(2048))
-    found = reasons(open_source(tmp_path / "a.tar"))
-    assert list(found) == ["a.tar#"]
-    assert "damaged" in found["a.tar#"]
+    end = 512 + len(PNGS[0]) + -len(PNGS[0]) % 512
+    (tmp_path / "a.tar").write_bytes(good[:end] + MADE_UP[name] + bytes(2048))
+    source = open_source(tmp_path / "a.tar")
+    assert list(labels(source)) == ["a.tar#0"]
+    assert "damaged" in reasons(source)["a.tar#"]
+    assert source.num_images == 2
 
 
 def test_a_field_can_be_asked_for(tmp_path: Path) -> None:

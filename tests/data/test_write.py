@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import stat
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -218,8 +219,14 @@ def test_names_that_leave_an_archive_are_refused(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("split", [None, "test"])
 def test_a_saved_set_is_saved_again(
-    tmp_path: Path, split: str | None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    split: str | None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bars = sys.modules["datasets.utils.tqdm"]  # as a user has it, with bars
+    monkeypatch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(bars, "_hf_datasets_progress_bars_disabled", False)
     columns = {
         "image": [{"bytes": jpeg(i), "path": None} for i in range(5)],
         "label": [0, 1, 1, 0, 1],
@@ -230,7 +237,7 @@ def test_a_saved_set_is_saved_again(
     data = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
     whole = data if split is None else datasets.DatasetDict({split: data})
     whole.save_to_disk(str(tmp_path / "in"))
-    capsys.readouterr()
+    assert "Saving" in capsys.readouterr().err
     source = open_source(tmp_path / "in", split=split or "train")
     name = split or "train"
     keep = [f"{name}#{i}" for i in (0, 2, 4)]

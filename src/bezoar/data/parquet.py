@@ -1,8 +1,8 @@
 """Parquet files with the bytes of images in a column.
 
 Rows are read by pyarrow, which the ``datasets`` library calls too, for three reasons:
-the library holds a row group several times in memory (3.6 GB for one of 1.2 GB, here
-it is 0.9 GB), leaves lock files in the user's home, and ends at a damaged page.
+the library holds a row group several times in memory, leaves lock files in the user's
+home, and ends at a damaged page.
 """
 
 from __future__ import annotations
