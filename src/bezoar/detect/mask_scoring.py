@@ -19,7 +19,7 @@ from bezoar.shapes import Float, Int64, UInt8
 LAST_MAP = "last feature map"
 HEALTHY_SHARE = (0.42, 0.58)  # of the median mask: measured, see the docs page
 _AIM, _TRIALS = 0.50, 8
-_CPU_KERNEL = 32  # images per kernel call on a CPU: one shape, whatever the batch size
+_CPU_KERNEL = 64  # images per kernel call on a CPU: one shape, whatever the batch size
 
 _Outputs = Callable[[Tensor], Tensor]
 
