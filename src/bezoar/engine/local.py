@@ -1,0 +1,249 @@
+"""Run a per-image method over a source in this process, block by block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from bezoar.data import Block, ImageData, Unreadable, join
+from bezoar.data.sampling import Sampler
+from bezoar.engine.blocks import (
+    BlockScores,
+    block_key,
+    finished_blocks,
+    write_block,
+)
+from bezoar.engine.prefetch import prefetched
+from bezoar.errors import EmptyError, InputError, StorageError
+from bezoar.results import Scores
+from bezoar.runtime import Progress, Runtime
+from bezoar.storage import RunLock
+
+COLLECT_BLOCK = 256  # collect holds two blocks; it has no runtime to ask
+
+
+@runtime_checkable
+class BlockSource(Protocol):
+    """Where images come from, block by block; an ``ImageSource`` is one."""
+
+    @property
+    def format(self) -> str:
+        """How the images are stored."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index; empty where there are no labels."""
+
+    @property
+    def num_images(self) -> int | None:
+        """How many images there are, readable or not; None if that is not known."""
+
+    def blocks(
+        self, block_size: int, *, image_size: tuple[int, int], skip: Container[int] = ()
+    ) -> Iterator[Block]:
+        """Iterate over blocks; a block always holds the same rows.
+
+        Args:
+            block_size: Images per block.
+            image_size: Height and width to resize to.
+            skip: Blocks that are not wanted, and not decoded.
+        """
+
+
+def run_blocks(
+    source: BlockSource,
+    work: Callable[[ImageData], Scores],
+    *,
+    image_size: tuple[int, int],
+    key: str,
+    runtime: Runtime,
+) -> tuple[Scores, tuple[Unreadable, ...]]:
+    """Score a source block by block, in memory for two blocks of images.
+
+    The next block is decoded while one is scored. With ``runtime.work_dir`` every
+    finished block is kept in its folder ``blocks``, and a run that was killed goes on
+    from there with the same result.
+
+    Args:
+        source: The images.
+        work: Scores one block; it must not look at other blocks.
+        image_size: Height and width that images are resized to.
+        key: Digest of everything that the scores depend on, apart from the block and
+            image size; blocks of another key are refused.
+        runtime: Block size, progress and work folder.
+
+    Returns:
+        The scores of all images that could be read, in the order of the source, and
+        the images that could not. An ``EmptyError`` follows when there is none, a
+        ``StorageError`` when the work folder holds other results, is in use or cannot
+        be written.
+    """
+    folder = runtime.work_dir and runtime.work_dir / "blocks"
+    key = block_key(key, block_size=runtime.block_size, image_size=image_size)
+    with RunLock(folder) if folder else nullcontext():
+        done = finished_blocks(folder, key=key) if folder else {}
+        names = {name for block in done.values() for name in block.ids}
+        restored = sum(map(len, done.values()))
+        meter = _Meter(source, runtime, restored=restored)
+        blocks = source.blocks(
+            runtime.block_size, image_size=image_size, skip=frozenset(done)
+        )
+        if restored == source.num_images:  # to skip rows, a source has to read them
+            blocks = iter(())
+        with prefetched(blocks) as coming:
+            for block in coming:
+                result = _scored(block, work, names)
+                if folder:
+                    write_block(folder, block.index, result, key=key)
+                done[block.index] = result
+                meter.add(len(result))
+    _check_whole(done, source)
+    return _joined([done[index] for index in sorted(done)])
+
+
+def sample_source(
+    source: BlockSource,
+    num_images: int,
+    *,
+    image_size: tuple[int, int],
+    seed: int,
+    runtime: Runtime,
+) -> ImageData:
+    """Draw a sample in one pass; see :mod:`bezoar.data.sampling` for the rule.
+
+    Args:
+        source: Where to draw from.
+        num_images: How many images to draw, at least 1.
+        image_size: Height and width that images are resized to.
+        seed: Another seed draws another sample.
+        runtime: Block size and progress.
+
+    Returns:
+        Up to ``num_images`` images; an ``EmptyError`` follows when none can be read.
+    """
+    sampler = Sampler(num_images=num_images, seed=seed)
+    done = 0
+    blocks = source.blocks(runtime.block_size, image_size=image_size, skip=())
+    with prefetched(blocks) as coming:
+        for block in coming:
+            if block.data is not None:
+                sampler.add(block.data)
+            done += _num_rows(block)
+            total = source.num_images or 0
+            runtime.progress(Progress(stage="sample", done=done, total=total))
+    return sampler.result()
+
+
+def collect(
+    source: BlockSource, ids: Sequence[str], *, image_size: tuple[int, int]
+) -> ImageData:
+    """Read a few images by their ids in one pass.
+
+    Args:
+        source: Where to read from.
+        ids: The images to read, each at most once.
+        image_size: Height and width that images are resized to.
+
+    Returns:
+        The images in the order of ``ids``.
+
+    Raises:
+        InputError: If there are no ids, or not all of them can be read.
+    """
+    missing = set(ids)
+    parts: list[ImageData] = []
+    blocks = source.blocks(COLLECT_BLOCK, image_size=image_size, skip=())
+    with prefetched(blocks) as coming:
+        for block in coming:
+            if not missing:
+                break
+            if block.data is None or missing.isdisjoint(block.data.ids):
+                continue
+            here = [i for i, name in enumerate(block.data.ids) if name in missing]
+            parts.append(block.data.take(torch.tensor(here)))
+            missing.difference_update(parts[-1].ids)
+    if missing or not parts:
+        raise InputError(
+            f"expected to read {len(ids)} images by their ids, got none for "
+            f"{len(missing)}, such as {min(missing, default='')!r}; give the data that "
+            "the ids are from"
+        )
+    found = join(parts)
+    place = {name: i for i, name in enumerate(found.ids)}
+    return found.take(torch.tensor([place[name] for name in ids]))
+
+
+class _Meter:
+    """Counts images and reports them."""
+
+    def __init__(self, source: BlockSource, runtime: Runtime, *, restored: int) -> None:
+        self.total = source.num_images or 0
+        self.runtime = runtime
+        self.restored = self.done = restored
+        self.start = time.perf_counter()
+        runtime.progress(Progress(stage="score", done=self.done, total=self.total))
+
+    def add(self, num_images: int) -> None:
+        self.done += num_images
+        seconds = time.perf_counter() - self.start
+        rate = (self.done - self.restored) / max(seconds, 1e-9)
+        self.runtime.progress(
+            Progress(
+                stage="score",
+                done=self.done,
+                total=self.total,
+                metrics={"images_per_second": rate},
+            )
+        )
+
+
+def _num_rows(block: Block) -> int:
+    return len(block.unreadable) + (0 if block.data is None else len(block.data))
+
+
+def _scored(
+    block: Block, work: Callable[[ImageData], Scores], names: set[str]
+) -> BlockScores:
+    data = block.data
+    if data is None:
+        return BlockScores(scores=None, unreadable=block.unreadable)
+    if twice := names.intersection(data.ids):
+        raise InputError(
+            f"expected unique ids, got {min(twice)!r} more than once; rename one, or "
+            "choose another --out if the data changed since it was begun"
+        )
+    names.update(data.ids)
+    scores = work(data)
+    if scores.ids != data.ids:
+        raise InputError(
+            f"expected the scores of the {len(data)} images given, in their order, "
+            f"got {len(scores.ids)} scores of others; mend the method's score()"
+        )
+    return BlockScores(scores=scores, unreadable=block.unreadable)
+
+
+def _check_whole(done: Mapping[int, BlockScores], source: BlockSource) -> None:
+    found = sum(map(len, done.values()))
+    total = source.num_images if source.num_images is not None else found
+    if sorted(done) != list(range(len(done))) or found != total:
+        raise StorageError(
+            f"expected blocks 0 to {len(done) - 1} with {total} images together, got "
+            f"{found} images in {len(done)} blocks up to {max(done, default=0)}: the "
+            "data changed during the run; choose another --out or remove it"
+        )
+
+
+def _joined(blocks: Sequence[BlockScores]) -> tuple[Scores, tuple[Unreadable, ...]]:
+    unreadable = tuple(item for block in blocks for item in block.unreadable)
+    parts = [block.scores for block in blocks if block.scores is not None]
+    if not parts:
+        why = f", the first because of {unreadable[0].reason!r}" if unreadable else ""
+        raise EmptyError(
+            f"expected images to score, got {len(unreadable)} files and none that can "
+            f"be read{why}; check the path and the format"
+        )
+    return Scores.join(parts), unreadable

@@ -1,0 +1,25 @@
+"""Results to and from disk: parquet, JSON and safetensors, atomic, never a pickle."""
+
+from bezoar.storage.detections import (
+    check_column_names,
+    load_detection,
+    save_detection,
+)
+from bezoar.storage.plain import read_json, read_object, write_json
+from bezoar.storage.runs import RunLock, write_run
+from bezoar.storage.tables import Column, Table, read_table, write_table
+
+__all__ = [
+    "Column",
+    "RunLock",
+    "Table",
+    "check_column_names",
+    "load_detection",
+    "read_json",
+    "read_object",
+    "read_table",
+    "save_detection",
+    "write_json",
+    "write_run",
+    "write_table",
+]
