@@ -1,0 +1,54 @@
+"""Methods by the name that the command line and the benchmark use."""
+
+from __future__ import annotations
+
+from bezoar.attacks import ATTACKS
+from bezoar.detect import CognitiveDistillation
+from bezoar.engine import BlockDetector
+
+DETECTORS: dict[str, type[BlockDetector]] = {
+    "cognitive-distillation": CognitiveDistillation,
+}
+"""Methods of ``bezoar detect``; the first is the default."""
+
+METHODS: dict[str, type] = {**DETECTORS}
+"""Every method that finds or removes poison; each has a page in the docs."""
+
+__all__ = ["ATTACKS", "DETECTORS", "METHODS", "name_of", "presets"]
+
+
+def name_of(method: object) -> str:
+    """Return the name that a method or an attack has on the command line.
+
+    Args:
+        method: Its settings.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> name_of(CognitiveDistillation(steps=30))
+        'cognitive-distillation'
+    """
+    every: dict[str, type] = {**METHODS, **ATTACKS}
+    return next(name for name, cls in every.items() if type(method) is cls)
+
+
+def presets(method: type) -> dict[str, str]:
+    """Return the named settings of a method: its class methods without arguments.
+
+    Args:
+        method: The method's class.
+
+    Returns:
+        The name of the class method by the name on the command line.
+
+    Example:
+        >>> presets(CognitiveDistillation)["official-code"]
+        'official_code'
+    """
+    return {
+        name.replace("_", "-"): name
+        for name, value in vars(method).items()
+        if isinstance(value, classmethod) and not name.startswith("_")
+    }

@@ -1,0 +1,1 @@
+"""The command line: one command per verb, options from the fields of the methods."""

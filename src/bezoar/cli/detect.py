@@ -1,0 +1,205 @@
+"""``bezoar detect``: images to a ranking, a verdict and a set without the poison."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Fixed, OmitArgPrefixes, Suppress, arg
+
+from bezoar.catalog import DETECTORS, name_of, presets
+from bezoar.cli.detection_text import detection_json, detection_text
+from bezoar.cli.failures import DONE, FOUND
+from bezoar.cli.options import (
+    NETWORK,
+    READING,
+    RUNNING,
+    Count,
+    Data,
+    Network,
+    Place,
+    Reading,
+    Running,
+    Spec,
+    method_type,
+    parse,
+    value_of,
+)
+from bezoar.cli.progress import bars
+from bezoar.cli.runs import check_free, check_outside
+from bezoar.cli.scan import scan
+from bezoar.cli.sets import image_size_for
+from bezoar.cli.text import say, say_json
+from bezoar.cli.victim import (
+    check_labels_to_train,
+    given_victim,
+    victim_to_train,
+)
+from bezoar.engine import BlockDetector
+from bezoar.errors import InputError, UnscoreableError
+from bezoar.models import load_model
+from bezoar.storage import RunLock, load_detection
+from bezoar.train import Training
+
+if TYPE_CHECKING:
+    Method = BlockDetector
+    Preset = str
+else:
+    Method = method_type(DETECTORS)
+    _PRESETS = {name: None for cls in DETECTORS.values() for name in presets(cls)}
+    Preset = Literal[("default", *_PRESETS)]
+
+_DEFAULT = next(iter(DETECTORS.values()))()
+
+
+def command(words: Sequence[str]) -> int:
+    """Run ``bezoar detect``.
+
+    Args:
+        words: What stands after the verb.
+
+    Returns:
+        The exit code.
+    """
+    named = next((name for name in DETECTORS if name in words[1:]), None)
+    method = DETECTORS[named]() if named else _DEFAULT
+    preset = presets(type(method)).get(value_of("--preset", words) or "")
+    if preset is not None:
+        method = getattr(type(method), preset)()
+    return parse(detect, "detect", words, method=method, words=tuple(words))
+
+
+def detect(
+    data: Data,
+    method: Method = _DEFAULT,
+    *,
+    model: Spec = None,
+    reference: Place = None,
+    out: Annotated[str, arg(metavar="PATH")] = "bezoar-run",
+    clean: Place = None,
+    preset: Preset = "default",
+    epochs: Count = None,
+    image_size: Count = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    block_size: int = 1024,
+    json: bool = False,
+    unsafe_pickle: bool = False,
+    network: OmitArgPrefixes[Network] = NETWORK,
+    reading: OmitArgPrefixes[Reading] = READING,
+    running: OmitArgPrefixes[Running] = RUNNING,
+    words: Suppress[Fixed[tuple[str, ...]]] = (),
+) -> int:
+    """Rank the images of a set by suspicion, and say whether there is poison in it.
+
+    Needs no list of poisoned images, no trigger and no poison rate. Without --model a
+    network is trained on the set first, and kept. A run that was killed goes on where
+    it stopped when the same command is given again. Exit codes: 0 nothing found, 1
+    poison found, 2 error, 3 nothing to scan.
+
+    Args:
+        data: A folder of class folders or of images, parquet files, webdataset tars, a
+            saved Hugging Face data set, or the id of one on the Hub.
+        method: How to detect.
+        model: A model that was trained on these images: a path that "bezoar train"
+            wrote, resnet18@weights.safetensors, a folder or id for transformers,
+            timm:NAME@WEIGHTS, open_clip:NAME@WEIGHTS or file.py:factory.
+        reference: Folder of an earlier run on images known to be clean, with the same
+            settings and model; scores are then compared with theirs.
+        out: Folder for what is found; made if it is missing.
+        clean: Where to write the set without the flagged images, in the format that
+            came in; nothing is written when nothing is flagged.
+        preset: Named settings of the method; options given beside it have precedence.
+        epochs: Passes over the set when a model is trained; 20 if it is not given.
+        image_size: Height and width that images are resized to; else what the model
+            was made for, or the most common size up to 224.
+        seed: Seeds everything random.
+        batch_size: Images per forward pass.
+        block_size: Images per block; what a killed run has to do again.
+        json: Print one JSON object instead of text.
+        unsafe_pickle: Accept weights in a pickle, read as tensors alone.
+        network: The network to train when no model is given.
+        reading: How to read the set.
+        running: On what to run.
+        words: The command as it was typed.
+
+    Returns:
+        1 if poison was found, else 0.
+
+    Raises:
+        UnscoreableError: If the scores mean nothing with this model and settings.
+    """
+    _check_options(method, preset=preset, model=model, network=network, epochs=epochs)
+    folder, place = Path(out), None if clean is None else Path(clean)
+    _check_places(data, folder, place)
+    source = reading.open(data)
+    classes = len(source.class_names) or None
+    loaded = known = None
+    if model is not None:
+        loaded = load_model(model, num_classes=classes, unsafe_pickle=unsafe_pickle)
+    if reference is not None:
+        known = load_detection(Path(reference))
+    size = image_size_for(source, asked=image_size, model=loaded)
+    if model is not None and loaded is not None:
+        victim = given_victim(model, loaded, source, seed=seed)
+    else:
+        check_labels_to_train(source)
+        victim = victim_to_train(
+            network.architecture(source.class_names, size),
+            training=Training() if epochs is None else Training(epochs=epochs),
+            folder=folder,
+            seed=seed,
+        )
+    with RunLock(folder), bars() as report:
+        outcome = scan(
+            source,
+            method,
+            victim=victim,
+            image_size=size,
+            reference=known,
+            clean=place,
+            seed=seed,
+            runtime=running.runtime(
+                report, batch_size=batch_size, block_size=block_size, work_dir=folder
+            ),
+            command=shlex.join(["bezoar", "detect", *words]),
+        )
+    if json:
+        say_json(detection_json(outcome))
+    else:
+        say(detection_text(outcome))
+    verdict = outcome.found.verdict
+    if verdict.status == "not scoreable":
+        advice = "; ".join(verdict.health) or "raise --steps or lower --l1-weight"
+        raise UnscoreableError(f"expected scores with a meaning, got none; {advice}")
+    return FOUND if outcome.found.found else DONE
+
+
+def _check_options(
+    method: BlockDetector,
+    *,
+    preset: str,
+    model: str | None,
+    network: Network,
+    epochs: int | None,
+) -> None:
+    known = ("default", *presets(type(method)))
+    if preset not in known:
+        raise InputError(
+            f"expected a preset of {name_of(method)} ({', '.join(known)}), got "
+            f"{preset!r}; choose one of these"
+        )
+    if model is not None and (network != NETWORK or epochs is not None):
+        raise InputError(
+            "expected no --arch, --width or --epochs beside --model, got some; leave "
+            "them out, or leave out --model to train one"
+        )
+
+
+def _check_places(data: str, folder: Path, clean: Path | None) -> None:
+    check_outside(folder, data, option="--out")
+    if clean is not None:
+        check_outside(clean, data, option="--clean")
+        check_free(clean, option="--clean")

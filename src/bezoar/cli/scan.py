@@ -1,0 +1,137 @@
+"""One run of a detector over a set, from the model to the files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bezoar.catalog import name_of
+from bezoar.cli.detection_text import Outcome
+from bezoar.cli.runs import Run, digest
+from bezoar.cli.sets import fingerprint_of
+from bezoar.cli.victim import Victim
+from bezoar.data import ImageSource, write_source
+from bezoar.engine import BlockDetector, collect, detect_source
+from bezoar.models import fingerprint
+from bezoar.results import Detection
+from bezoar.runtime import Runtime
+from bezoar.storage import save_detection
+
+
+def scan(
+    source: ImageSource,
+    method: BlockDetector,
+    *,
+    victim: Victim,
+    image_size: tuple[int, int],
+    reference: Detection | None,
+    clean: Path | None,
+    seed: int,
+    runtime: Runtime,
+    command: str,
+) -> Outcome:
+    """Score a set, judge it, and write all that is known.
+
+    Args:
+        source: The images.
+        method: A detector that scores image by image.
+        victim: The model, or how to train it.
+        image_size: Height and width that images are resized to.
+        reference: A detection on clean images with the same settings.
+        clean: Where to write the set without the flagged images, if at all.
+        seed: Seeds everything random.
+        runtime: Where and how to run; its ``work_dir`` is the folder of the run.
+        command: The command as it was typed.
+
+    Returns:
+        What came of it.
+    """
+    folder = runtime.work_dir
+    assert folder is not None  # the caller gave --out
+    settings = {"method": name_of(method), **asdict(method)}
+    data_key = fingerprint_of(source, report=runtime.progress)
+    run = Run(
+        folder=folder,
+        command=command,
+        settings=settings,
+        seed=seed,
+        fingerprints={
+            "data": data_key,
+            "run": digest(
+                settings=settings,
+                victim=victim.facts,
+                seed=seed,
+                image_size=image_size,
+                data=data_key,
+            ),
+        },
+    )
+    run.take_over()
+    with run.going_on():
+        with run.stage("model"):
+            model = victim.ready(
+                source, folder=folder, image_size=image_size, runtime=runtime
+            )
+            run.fingerprints["model"] = fingerprint(model)
+        with run.stage("detect"):
+            found, unreadable = detect_source(
+                source,
+                method=method,
+                model=model,
+                image_size=image_size,
+                reference=reference,
+                seed=seed,
+                runtime=runtime,
+            )
+            found = _with_masks(
+                found,
+                source,
+                method=method,
+                model=model,
+                image_size=image_size,
+                seed=seed,
+                runtime=runtime,
+            )
+        with run.stage("write"):
+            save_detection(found, folder, unreadable=unreadable)
+            num_written = _write_clean(source, found, clean)
+    return Outcome(
+        found=found,
+        unreadable=unreadable,
+        folder=folder,
+        model=victim.text,
+        clean=clean,
+        num_written=num_written,
+        remarks=victim.remarks,
+        seconds=run.timings,
+    )
+
+
+def _write_clean(source: ImageSource, found: Detection, clean: Path | None) -> int:
+    if clean is None or not found.flagged.any():
+        return 0
+    flagged = {found.ids[i] for i in found.flagged.nonzero().flatten().tolist()}
+    return write_source(source, clean, keep=lambda id_: id_ not in flagged)
+
+
+def _with_masks(
+    found: Detection,
+    source: ImageSource,
+    *,
+    method: Any,
+    model: nn.Module,
+    image_size: tuple[int, int],
+    seed: int,
+    runtime: Runtime,
+) -> Detection:
+    num_masks = getattr(method, "num_masks", 0)
+    if num_masks == 0:
+        return found
+    top = found.ranks.argsort()[:num_masks].tolist()
+    images = collect(source, [found.ids[i] for i in top], image_size=image_size)
+    calibrated = replace(method, **found.provenance.settings)
+    masks = calibrated.masks(images, model=model, seed=seed, runtime=runtime)
+    return found.with_masks(masks, images.ids)
