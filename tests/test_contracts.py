@@ -35,7 +35,7 @@ class Pool(nn.Module):
 
 
 def run_cd(data: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
-    method = CognitiveDistillation(steps=5, l1_weight=0.01)
+    method = CognitiveDistillation(steps=5, l1_weight=0.01, fill="colours")
     return method.detect(data, model=model, seed=seed, runtime=runtime).scores
 
 

@@ -11,6 +11,8 @@ from bezoar.detect.mask_distillation import (
     _Spread,
     distill_masks,
     fill_colours,
+    flat,
+    other_images,
     total_variation,
 )
 from bezoar.runtime import generator
@@ -60,7 +62,7 @@ class Constant(nn.Module):
 def test_oracle_a_constant_model_lets_the_mask_vanish(steps: int, norm: float) -> None:
     masks = distill_masks(
         uniform(2),
-        fills(2, steps),
+        flat(fills(2, steps)),
         forward=Constant(),
         settings=settings(steps=steps, tv=0.0),
     )
@@ -87,7 +89,7 @@ def test_oracle_the_mask_keeps_the_trigger_and_nothing_else() -> None:
     images = uniform(3)
     images[:, :, -3:, -3:] = 1
     (mask, *_) = distill_masks(
-        images, fills(3, 100), forward=Corner(), settings=settings()
+        images, flat(fills(3, 100)), forward=Corner(), settings=settings()
     )
     inside = mask[-3:, -3:]
     outside = (mask.sum() - inside.sum()) / (32 * 32 - 9)
@@ -114,7 +116,9 @@ def test_oracle_a_triggered_image_needs_a_small_mask() -> None:
     images = uniform(4, high=0.6)
     images[:2, :, -3:, -3:] = 1
     model = Gated().requires_grad_(False)
-    masks = distill_masks(images, fills(4, 100), forward=model, settings=settings())
+    masks = distill_masks(
+        images, flat(fills(4, 100)), forward=model, settings=settings()
+    )
     norms = masks.flatten(1).sum(1)
     assert norms[:2].max() <= 12  # measured 9
     assert norms[2:].min() >= 300  # measured 368
@@ -143,7 +147,7 @@ def test_closed_form_equals_the_plain_loop() -> None:
     )
     model = network().requires_grad_(False)
     fast = distill_masks(
-        images, colours, forward=model, settings=settings(steps=10, l1=0.003)
+        images, flat(colours), forward=model, settings=settings(steps=10, l1=0.003)
     )
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
@@ -157,7 +161,7 @@ def test_full_parity_over_100_steps_in_float64() -> None:
     )
     fast = distill_masks(
         images,
-        colours,
+        flat(colours),
         forward=model.requires_grad_(False),
         settings=settings(l1=0.003),
     )
@@ -183,7 +187,7 @@ def test_coarse_masks_of_a_constant_model_are_those_of_single_pixels() -> None:
     one, two = (
         distill_masks(
             uniform(2),
-            fills(2, 3),
+            flat(fills(2, 3)),
             forward=Constant(),
             settings=settings(steps=3, tv=0.0, scale=scale),
         )
@@ -194,10 +198,12 @@ def test_coarse_masks_of_a_constant_model_are_those_of_single_pixels() -> None:
 
 def test_company_and_order_do_not_matter() -> None:
     model, images, colours = network().requires_grad_(False), uniform(4), fills(4, 30)
-    masks = distill_masks(images, colours, forward=model, settings=settings(steps=30))
+    masks = distill_masks(
+        images, flat(colours), forward=model, settings=settings(steps=30)
+    )
     order = torch.tensor([2, 0, 3, 1])
     again = distill_masks(
-        images[order], colours[order], forward=model, settings=settings(steps=30)
+        images[order], flat(colours[order]), forward=model, settings=settings(steps=30)
     )
     assert again.equal(masks[order])
 
@@ -222,3 +228,14 @@ def test_the_distance_has_the_slope_of_autograd(match: str) -> None:
     (expected,) = torch.autograd.grad(distance.sum(), output)
     found = _SLOPES[match](output.detach(), target)
     torch.testing.assert_close(found, expected)
+
+
+def test_images_behind_the_mask_are_drawn_for_each_image_alone() -> None:
+    pool = uniform(6)
+    both = other_images(["a", "b"], steps=8, pool=pool, seed=1)
+    alone = other_images(["b"], steps=8, pool=pool, seed=1)
+    shown = [both(step) for step in range(8)]
+    assert all(alone(step)[0].equal(shown[step][1]) for step in range(8))
+    assert any(not pair[0].equal(pair[1]) for pair in shown)
+    known = {image.sum().item() for image in pool}
+    assert all(image.sum().item() in known for pair in shown for image in pair)

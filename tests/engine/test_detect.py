@@ -46,8 +46,15 @@ class Oddness:
         return replace(self, center=center, powers=(2.0, 0.1 + seed))
 
     def score(
-        self, data: ImageData, *, model: nn.Module, seed: int, runtime: Runtime
+        self,
+        data: ImageData,
+        *,
+        model: nn.Module,
+        sample: ImageData | None,
+        seed: int,
+        runtime: Runtime,
     ) -> Scores:
+        assert sample is None or len(sample) <= 6
         CALLS.append("score")
         assert self.center is not None
         assert runtime.work_dir is None

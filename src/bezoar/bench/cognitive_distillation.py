@@ -89,7 +89,9 @@ def _race(
     for i, part in enumerate(parts):  # the first is the warm-up
         norms, plain_seconds = _plain(part, model)
         begin = time.perf_counter()
-        scores = ready.score(scored, model=model, seed=0, runtime=Runtime())
+        scores = ready.score(
+            scored, model=model, sample=sample, seed=0, runtime=Runtime()
+        )
         seconds = time.perf_counter() - begin
         if i > 0:
             plain_norms.append(norms)

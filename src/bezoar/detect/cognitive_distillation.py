@@ -35,8 +35,10 @@ class CognitiveDistillation:
 
     The paper keeps the logits. By default this keeps the class probabilities: where a
     trigger has decided, the other logits still follow the rest of the image, and a
-    mask that has to keep them all grows although the decision needs little. What that
-    gains is measured on the docs page; ``paper`` gives the published method.
+    mask that has to keep them all grows although the decision needs little. And other
+    images stand behind the mask where the paper has flat colours: a class that the
+    model gives to an empty image needs no mask before a flat colour. What both gain
+    is measured on the docs page; ``paper`` gives the published method.
 
     Attributes:
         steps: Optimiser steps per image; each is one forward and backward pass.
@@ -45,6 +47,8 @@ class CognitiveDistillation:
             the weight that leaves the median mask half of the image.
         tv_weight: Weight of the mask's total variation (beta in the paper).
         betas: Decay of Adam's two moments.
+        fill: What stands in for masked pixels: "images" (others of the set, anew at
+            every step) or "colours" (flat random ones, as in the paper).
         match: What the mask has to keep: "probabilities", "logits" (CD-L in the
             paper) or "features" (CD-F).
         layer: Name of the module whose output CD-F matches; None takes the last
@@ -71,6 +75,7 @@ class CognitiveDistillation:
     l1_weight: float | Literal["auto"] = "auto"
     tv_weight: float = 10.0
     betas: tuple[float, float] = (0.1, 0.1)
+    fill: Literal["images", "colours"] = "images"
     match: Literal["probabilities", "logits", "features"] = "probabilities"
     layer: str | None = None
     mask_scale: int = 1
@@ -104,7 +109,13 @@ class CognitiveDistillation:
         Returns:
             100 steps that keep the logits, and the paper's threshold.
         """
-        return cls(steps=100, l1_weight=0.01, match="logits", threshold="sigmas")
+        return cls(
+            steps=100,
+            l1_weight=0.01,
+            fill="colours",
+            match="logits",
+            threshold="sigmas",
+        )
 
     @classmethod
     def features(cls) -> CognitiveDistillation:
@@ -113,7 +124,7 @@ class CognitiveDistillation:
         Returns:
             The paper's weights, with the official code's step size.
         """
-        return cls(steps=100, match="features", l1_weight=0.001, lr=0.05)
+        return replace(cls.paper(), match="features", l1_weight=0.001, lr=0.05)
 
     @classmethod
     def official_code(cls) -> CognitiveDistillation:
@@ -153,7 +164,9 @@ class CognitiveDistillation:
         if self.calibration_images:
             sample = sample_images(data, self.calibration_images, seed=seed)
         ready = self.prepare(sample, model=model, seed=seed, runtime=runtime)
-        scores = ready.score(data, model=model, seed=seed, runtime=runtime)
+        scores = ready.score(
+            data, model=model, sample=sample, seed=seed, runtime=runtime
+        )
         found = ready.conclude(
             scores,
             class_names=data.class_names,
@@ -165,13 +178,15 @@ class CognitiveDistillation:
             return found
         top = found.scores.argsort(descending=True, stable=True)[: self.num_masks]
         shown = data.take(top)
-        masks = ready.masks(shown, model=model, seed=seed, runtime=runtime)
+        masks = ready.masks(
+            shown, model=model, sample=sample, seed=seed, runtime=runtime
+        )
         return found.with_masks(masks, shown.ids)
 
     @property
     def calibration_images(self) -> int:
-        """How many images ``prepare`` wants to see; 0 for a fixed ``l1_weight``."""
-        return _SAMPLE if self.l1_weight == "auto" else 0
+        """How many images of the set ``prepare`` and ``score`` want; 0 for none."""
+        return _SAMPLE if self.l1_weight == "auto" or self.fill == "images" else 0
 
     def prepare(
         self,
@@ -200,7 +215,9 @@ class CognitiveDistillation:
 
         def median_share(weight: float) -> float:
             tried = replace(self, l1_weight=weight)
-            scores = tried.score(sample, model=model, seed=seed, runtime=quiet)
+            scores = tried.score(
+                sample, model=model, sample=sample, seed=seed, runtime=quiet
+            )
             return scores.columns["mask_share"].median().item()
 
         small = sample.images[0, 0].numel() <= 64 * 64
@@ -210,13 +227,20 @@ class CognitiveDistillation:
         return replace(self, l1_weight=weight)
 
     def score(
-        self, data: ImageData, *, model: nn.Module, seed: int, runtime: Runtime
+        self,
+        data: ImageData,
+        *,
+        model: nn.Module,
+        sample: ImageData | None,
+        seed: int,
+        runtime: Runtime,
     ) -> Scores:
         """Return the raw columns of some images.
 
         Args:
             data: The images.
             model: As for ``detect``.
+            sample: The images that ``prepare`` saw; some stand behind the masks.
             seed: As for ``detect``.
             runtime: As for ``detect``.
 
@@ -225,7 +249,7 @@ class CognitiveDistillation:
             ``predicted`` (the model's class).
         """
         norms, predicted = [], []
-        for masks, classes in self._distilled(data, model, seed, runtime):
+        for masks, classes in self._distilled(data, model, sample, seed, runtime):
             norms.append(masks.flatten(1).sum(1))
             predicted.append(classes)
         norm = torch.cat(norms)
@@ -240,13 +264,20 @@ class CognitiveDistillation:
         )
 
     def masks(
-        self, data: ImageData, *, model: nn.Module, seed: int, runtime: Runtime
+        self,
+        data: ImageData,
+        *,
+        model: nn.Module,
+        sample: ImageData | None,
+        seed: int,
+        runtime: Runtime,
     ) -> UInt8[Tensor, "n h w"]:
         """Return the masks of some images.
 
         Args:
             data: The images.
             model: As for ``detect``.
+            sample: The images that ``prepare`` saw; some stand behind the masks.
             seed: As for ``detect``.
             runtime: As for ``detect``.
 
@@ -254,7 +285,7 @@ class CognitiveDistillation:
             One mask per image; 255 keeps the pixel.
         """
         quiet = replace(runtime, progress=Runtime().progress)
-        parts = self._distilled(data, model, seed, quiet)
+        parts = self._distilled(data, model, sample, seed, quiet)
         return to_uint8(torch.cat([masks for masks, _ in parts]))
 
     def conclude(
@@ -305,7 +336,12 @@ class CognitiveDistillation:
         )
 
     def _distilled(
-        self, data: ImageData, model: nn.Module, seed: int, runtime: Runtime
+        self,
+        data: ImageData,
+        model: nn.Module,
+        sample: ImageData | None,
+        seed: int,
+        runtime: Runtime,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         assert self.l1_weight != "auto"  # prepare() has replaced it
         settings = MaskSettings(
@@ -321,6 +357,7 @@ class CognitiveDistillation:
             data,
             model,
             settings=settings,
+            pool=sample if self.fill == "images" else None,
             layer=(self.layer or LAST_MAP) if self.match == "features" else None,
             seed=seed,
             runtime=runtime,

@@ -7,18 +7,15 @@ one backward pass to the input and little else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bezoar.runtime import generator
 from bezoar.shapes import Float
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 EPS = 1e-6  # with the sum over images: the official mean over 100 with 1e-8
 
@@ -44,6 +41,45 @@ class MaskSettings:
     l1_weight: float
     tv_weight: float
     mask_scale: int
+
+
+Background = Callable[[int], Tensor]
+"""What stands in for masked pixels at a step: (b, c, 1, 1) or (b, c, h, w)."""
+
+
+def flat(fills: Float[Tensor, "b steps c"]) -> Background:
+    """Return a background of one colour per image and step.
+
+    Args:
+        fills: The colours, in [0, 1].
+
+    Returns:
+        The background.
+    """
+    return lambda step: fills[:, step, :, None, None]
+
+
+def other_images(
+    keys: Sequence[str], *, steps: int, pool: Float[Tensor, "m c h w"], seed: int
+) -> Background:
+    """Return a background of other images, drawn anew for each image and step.
+
+    Args:
+        keys: The images' content keys; each has a stream of its own.
+        steps: Optimiser steps.
+        pool: Images in [0, 1] to draw from.
+        seed: The seed given to the method.
+
+    Returns:
+        The background.
+    """
+    shape = (steps,)
+    drawn = [
+        torch.randint(len(pool), shape, generator=generator(seed, "cd-fill", key))
+        for key in keys
+    ]
+    places = torch.stack(drawn).to(pool.device)
+    return lambda step: pool[places[:, step]]
 
 
 def fill_colours(
@@ -89,7 +125,7 @@ def total_variation(mask: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
 
 def distill_masks(
     images: Float[Tensor, "b c h w"],
-    fills: Float[Tensor, "b steps c"],
+    background: Background,
     *,
     forward: Callable[[Tensor], Tensor],
     settings: MaskSettings,
@@ -104,7 +140,7 @@ def distill_masks(
 
     Args:
         images: Images in [0, 1], float32.
-        fills: Colour per image and step, in [0, 1].
+        background: What stands in for masked pixels (delta), step by step, in [0, 1].
         forward: The model: float32 images to outputs with first axis b. Its
             weights take no gradient.
         settings: The numbers that define a mask.
@@ -121,9 +157,9 @@ def distill_masks(
     for step in range(settings.steps):
         coarse = torch.sigmoid(2 * theta)
         mask = spread.up(coarse)
-        colour = fills[:, step, :, None, None]
-        contrast = images - colour
-        mixed = _as_input(torch.addcmul(colour, contrast, mask[:, None]))
+        behind = background(step)
+        contrast = images - behind
+        mixed = _as_input(torch.addcmul(behind, contrast, mask[:, None]))
         mixed.requires_grad_()
         output = forward(mixed)
         slope = distance_slope(output.detach().float(), target)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from bezoar.data import ImageData, content_keys
-from bezoar.detect.mask_distillation import MaskSettings, distill_masks, fill_colours
+from bezoar.detect.mask_distillation import (
+    Background,
+    MaskSettings,
+    distill_masks,
+    fill_colours,
+    flat,
+    other_images,
+)
 from bezoar.errors import DivergedError, UnscoreableError
 from bezoar.models import check_model_output, default_layer, frozen_folded, tap
 from bezoar.runtime import Progress, Runtime
@@ -30,6 +37,7 @@ def distilled(
     *,
     settings: MaskSettings,
     layer: str | None,
+    pool: ImageData | None,
     seed: int,
     runtime: Runtime,
 ) -> Iterator[tuple[Float[Tensor, "b h w"], Int64[Tensor, " b"]]]:
@@ -42,6 +50,7 @@ def distilled(
         data: The images.
         model: Maps images in [0, 1] to logits; it is left as it was.
         settings: The numbers that define a mask.
+        pool: Images that stand behind the masks; None for flat random colours.
         layer: Module whose output the masks keep, ``LAST_MAP``, or None for logits.
         seed: Seeds the colours, one stream per image content.
         runtime: Where and how to run.
@@ -55,18 +64,18 @@ def distilled(
     probe = data.images[:2].float() / 255
     check_model_output(model, probe, len(data.class_names) or None)
     size = runtime.batch_size if runtime.device.type != "cpu" else _CPU_KERNEL
+    shown = None
+    if pool is not None:
+        shown = pool.images.to(runtime.device).float() / 255
     with _outputs(model, probe, layer=layer, runtime=runtime) as (matched, logits):
         for start in range(0, len(data), size):
             stored = data.images[start : start + size]
             padded = _filled_up(stored, size)
             images = padded.to(runtime.device).float() / 255
-            fills = fill_colours(
-                content_keys(padded),
-                steps=settings.steps,
-                channels=images.shape[1],
-                seed=seed,
-            ).to(runtime.device)
-            masks = distill_masks(images, fills, forward=matched, settings=settings)
+            behind = _background(
+                content_keys(padded), images, shown, steps=settings.steps, seed=seed
+            )
+            masks = distill_masks(images, behind, forward=matched, settings=settings)
             masks = masks[: len(stored)].cpu()
             if not masks.isfinite().all():
                 raise DivergedError(
@@ -79,6 +88,21 @@ def distilled(
             yield masks, classes[: len(stored)].cpu()
             done = start + len(stored)
             runtime.progress(Progress(stage="distil", done=done, total=len(data)))
+
+
+def _background(
+    keys: Sequence[str],
+    images: Tensor,
+    pool: Tensor | None,
+    *,
+    steps: int,
+    seed: int,
+) -> Background:
+    if pool is not None:
+        return other_images(keys, steps=steps, pool=pool, seed=seed)
+    channels = images.shape[1]
+    fills = fill_colours(keys, steps=steps, channels=channels, seed=seed)
+    return flat(fills.to(images.device))
 
 
 def _filled_up(images: UInt8[Tensor, "b c h w"], size: int) -> UInt8[Tensor, "s c h w"]:

@@ -25,6 +25,7 @@ Threshold = Literal["auto", "reference", "class_scan", "sigmas", "review", "none
 _UNSCOREABLE, _COLLAPSING, _SATURATED = 0.01, 0.10, 0.85
 _NEAR_FLOOR = 1.5  # times the mask that nothing holds up
 _SCORE_SETTINGS = (
+    "fill",
     "match",
     "steps",
     "lr",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import Field, asdict, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -48,13 +48,20 @@ class BlockDetector(Protocol):
         """
 
     def score(
-        self, data: ImageData, *, model: nn.Module, seed: int, runtime: Runtime
+        self,
+        data: ImageData,
+        *,
+        model: nn.Module,
+        sample: ImageData | None,
+        seed: int,
+        runtime: Runtime,
     ) -> Scores:
         """Return the raw columns of one block.
 
         Args:
             data: The images of the block.
             model: The model that was trained on the images.
+            sample: What ``prepare`` was given; the same for every block.
             seed: The seed given.
             runtime: Where and how to run; progress counts the images of this block.
         """
@@ -124,17 +131,28 @@ def detect_source(
     )
     relay = _Relay(runtime.progress)
     inside = replace(runtime, progress=relay.within_block, work_dir=None)
+
+    @cache  # a run that has nothing left to score does not read the source for it
+    def sample() -> ImageData | None:
+        return _calibration_sample(
+            source, method, image_size=image_size, seed=seed, runtime=runtime
+        )
+
     with RunLock(folder, name=".detect.lock") if folder else nullcontext():
         ready = _restored(method, key=key, folder=folder)
         if ready is None:
-            sample = _calibration_sample(
-                source, method, image_size=image_size, seed=seed, runtime=runtime
-            )
-            ready = method.prepare(sample, model=model, seed=seed, runtime=runtime)
+            ready = method.prepare(sample(), model=model, seed=seed, runtime=runtime)
             _keep(method, ready, key=key, folder=folder)
+        scoring = ready
+
+        def score(data: ImageData) -> Scores:
+            return scoring.score(
+                data, model=model, sample=sample(), seed=seed, runtime=inside
+            )
+
         scores, unreadable = run_blocks(
             source,
-            partial(ready.score, model=model, seed=seed, runtime=inside),
+            score,
             image_size=image_size,
             key=_digest(key=key, settings=asdict(ready)),
             runtime=replace(runtime, progress=relay.between_blocks),

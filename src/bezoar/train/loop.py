@@ -41,10 +41,10 @@ class Training:
         augment: "none" or "crop_flip" (shift by up to an eighth, mirror).
     """
 
-    epochs: int = 20
+    epochs: int = 15
     lr: float = 0.1
     weight_decay: float = 5e-4
-    batch_size: int = 128
+    batch_size: int = 64
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     augment: Literal["none", "crop_flip"] = "none"
 
