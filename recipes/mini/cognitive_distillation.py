@@ -1,8 +1,8 @@
 """Cognitive Distillation on CIFAR-10: poison found, triggers seen, nothing accused.
 
 Three networks are trained on 5,000 images each, with BadNets, with a blended pattern,
-and on clean images; then their training sets are scored with no knowledge of the
-poison. Settings and gates are the same for every seed.
+and on clean images; then 3,000 rows of their training sets are scored with no
+knowledge of the poison. Settings and gates are the same for every seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bezoar.results import Detection, Poisoned
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
 
-NUM_IMAGES, NUM_TEST = 5000, 2000
+NUM_IMAGES, NUM_SCORED, NUM_TEST = 5000, 3000, 2000
 PROTOCOL = Training(epochs=15, batch_size=64)
 METHOD = CognitiveDistillation()
 
@@ -40,24 +40,30 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
         model = trained(poisoned.data, seed=claims.seed, runtime=runtime)
         shown = evaluate(model, test, attack=attack, runtime=runtime)
         method = replace(METHOD, num_masks=100)
+        scored = first(poisoned)
         found = method.detect(
-            poisoned.data, model=model, seed=claims.seed, runtime=runtime
+            scored.data, model=model, seed=claims.seed, runtime=runtime
         )
         name = poisoned.provenance.method
         assert shown.attack_success_rate is not None
         success = shown.attack_success_rate
         claims.at_least(f"{name}_attack_success_rate", success, 0.95)
-        claims.at_least(f"{name}_auroc", auroc(found.scores, poisoned.is_poison), gate)
+        claims.at_least(f"{name}_auroc", auroc(found.scores, scored.is_poison), gate)
         if attack is badnets:
             claims.equal(f"{name}_verdict", found.verdict.status, "found")
             claims.equal(f"{name}_target_class", found.verdict.target_class, 0)
             claims.at_least(
-                "badnets_masks_on_trigger", masks_on_trigger(found, poisoned), 0.90
+                "badnets_masks_on_trigger", masks_on_trigger(found, scored), 0.90
             )
-        claims.facts[name] = facts(found, poisoned)
+        claims.facts[name] = facts(found, scored)
         claims.facts[f"{name}_clean_accuracy"] = shown.clean_accuracy
     model = trained(train, seed=claims.seed, runtime=runtime)
-    found = METHOD.detect(train, model=model, seed=claims.seed, runtime=runtime)
+    found = METHOD.detect(
+        train.take(torch.arange(NUM_SCORED)),
+        model=model,
+        seed=claims.seed,
+        runtime=runtime,
+    )
     claims.equal("clean_verdict", found.verdict.status, "nothing found")
     claims.at_most("clean_flagged", found.verdict.num_flagged, 0)
     claims.facts["clean_largest_z"] = max(row.z for row in found.verdict.classes)
@@ -71,6 +77,17 @@ def trained(data: ImageData, *, seed: int, runtime: Runtime) -> torch.nn.Module:
     network = Architecture(name="convnet", num_classes=10, width=32).build(seed=seed)
     return train_classifier(
         network, data=data, settings=PROTOCOL, seed=seed, runtime=runtime
+    )
+
+
+def first(poisoned: Poisoned) -> Poisoned:
+    """Return the rows that are scored: the first 3,000, for the sake of time."""
+    rows = torch.arange(NUM_SCORED)
+    return replace(
+        poisoned,
+        data=poisoned.data.take(rows),
+        is_poison=poisoned.is_poison[rows],
+        original_labels=poisoned.original_labels[rows],
     )
 
 

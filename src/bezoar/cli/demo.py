@@ -40,8 +40,8 @@ from bezoar.train import Training, train_classifier
 
 NUM_TEST = 500
 IMAGE_SIZE = 32
-ARCHITECTURE = Architecture(name="resnet18", num_classes=10, width=8)
-TRAINING = Training(epochs=10)
+ARCHITECTURE = Architecture(name="convnet", num_classes=10, width=16)
+TRAINING = Training(epochs=20)
 ATTACK = BadNets(poison_rate=0.05, target_class=0)
 DETECTOR = CognitiveDistillation()
 

@@ -161,11 +161,11 @@ class Network:
 
     Attributes:
         arch: Kind of network.
-        width: Channels of its first layer; 64 is the usual ResNet.
+        width: Channels of its first layer; 64 for the usual ResNet.
     """
 
-    arch: Literal["resnet18", "resnet34", "resnet50", "convnet"] = "resnet18"
-    width: int = 16
+    arch: Literal["resnet18", "resnet34", "resnet50", "convnet"] = "convnet"
+    width: int = 32
 
     def architecture(
         self, class_names: tuple[str, ...], image_size: tuple[int, int]
