@@ -1,7 +1,7 @@
 """Cognitive Distillation on CIFAR-10: poison found, triggers seen, nothing accused.
 
-Three networks are trained on 5,000 images each, with BadNets, with a blended pattern,
-and on clean images; then 3,000 rows of their training sets are scored with no
+Three networks are trained on 5,000 images each: 5 % with BadNets, 10 % with a blended
+pattern (a twentieth is ranked little above 0.90), and all clean; then 3,000 rows of their training sets are scored with no
 knowledge of the poison. Settings and gates are the same for every seed.
 """
 
@@ -34,7 +34,7 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     runtime = Runtime(progress=report)
     train = cifar10("train", limit=NUM_IMAGES)
     test = cifar10("test", limit=NUM_TEST)
-    badnets, blended = BadNets(poison_rate=0.05), Blended(poison_rate=0.05)
+    badnets, blended = BadNets(poison_rate=0.05), Blended(poison_rate=0.10)
     for attack, gate in ((badnets, 0.95), (blended, 0.90)):
         poisoned = attack.poison(train, seed=claims.seed)
         model = trained(poisoned.data, seed=claims.seed, runtime=runtime)
@@ -49,9 +49,9 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
         success = shown.attack_success_rate
         claims.at_least(f"{name}_attack_success_rate", success, 0.95)
         claims.at_least(f"{name}_auroc", auroc(found.scores, scored.is_poison), gate)
+        claims.equal(f"{name}_verdict", found.verdict.status, "found")
+        claims.equal(f"{name}_target_class", found.verdict.target_class, 0)
         if attack is badnets:
-            claims.equal(f"{name}_verdict", found.verdict.status, "found")
-            claims.equal(f"{name}_target_class", found.verdict.target_class, 0)
             claims.at_least(
                 "badnets_masks_on_trigger", masks_on_trigger(found, scored), 0.90
             )

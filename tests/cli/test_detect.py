@@ -286,7 +286,7 @@ def test_a_model_in_another_order_of_classes_is_refused(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--model", "MODEL", "--arch", "convnet"), "leave out --model"),
+        (("--model", "MODEL", "--arch", "resnet18"), "leave out --model"),
         (("--model", "MODEL", "--epochs", "3"), "leave out --model"),
         (("--device", "cuda:99"), "such as cpu"),
         (("--device", "abacus"), "such as cpu"),

@@ -14,7 +14,7 @@ from bezoar.cli.runs import Run, digest
 from bezoar.cli.sets import fingerprint_of
 from bezoar.cli.victim import Victim
 from bezoar.data import ImageSource, write_source
-from bezoar.engine import BlockDetector, collect, detect_source
+from bezoar.engine import BlockDetector, collect, detect_source, sample_source
 from bezoar.models import fingerprint
 from bezoar.results import Detection
 from bezoar.runtime import Runtime
@@ -132,6 +132,17 @@ def _with_masks(
         return found
     top = found.ranks.argsort()[:num_masks].tolist()
     images = collect(source, [found.ids[i] for i in top], image_size=image_size)
+    sample = None
+    if method.calibration_images > 0:
+        sample = sample_source(
+            source,
+            method.calibration_images,
+            image_size=image_size,
+            seed=seed,
+            runtime=runtime,
+        )
     calibrated = replace(method, **found.provenance.settings)
-    masks = calibrated.masks(images, model=model, seed=seed, runtime=runtime)
+    masks = calibrated.masks(
+        images, model=model, sample=sample, seed=seed, runtime=runtime
+    )
     return found.with_masks(masks, images.ids)

@@ -162,7 +162,7 @@ def calibrate_l1_weight(
         >>> weight = calibrate_l1_weight(
         ...     lambda w: 1 / (1 + w / 1e-3), start=0.01, report=lambda _: None)
         >>> round(weight, 4)
-        0.0019
+        0.0033
     """
     weight, share = start, math.nan
     low = high = None  # weights known to be too small, too large

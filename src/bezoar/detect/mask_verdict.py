@@ -98,7 +98,8 @@ def _vanished(method: _Rules) -> float:
         A share of the image.
     """
     lowest = 1 / (1 + math.exp(min(2 * (method.lr * method.steps - 1), 700)))
-    return max(_UNSCOREABLE, _NEAR_FLOOR * lowest)
+    # Masks of a run too short to reach half are told apart by nothing else.
+    return max(_UNSCOREABLE, _NEAR_FLOOR * lowest if lowest < 0.5 else 0.0)
 
 
 def judge(
