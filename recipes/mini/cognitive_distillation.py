@@ -1,8 +1,9 @@
 """Cognitive Distillation on CIFAR-10: poison found, triggers seen, nothing accused.
 
 Three networks are trained on 5,000 images each: 5 % with BadNets, 10 % with a blended
-pattern (a twentieth is ranked little above 0.90), and all clean; then 3,000 rows of their training sets are scored with no
-knowledge of the poison. Settings and gates are the same for every seed.
+pattern (at 5 % it is ranked little above 0.90), and all clean; then 3,000 rows of each
+set are scored with no knowledge of the poison. Settings and gates are the same for
+every seed.
 """
 
 from __future__ import annotations
