@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bezoar.bench.cognitive_distillation import bench_cognitive_distillation
+from bezoar.bench.cognitive_distillation import METHODS, bench_cognitive_distillation
 from bezoar.bench.records import append
 from bezoar.errors import BezoarError
 
@@ -28,9 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bezoar.bench", description=__doc__)
     parser.add_argument("--record", type=Path, help="file of records to add to")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side")
+    parser.add_argument("names", nargs="*", help=f"some of {', '.join(METHODS)}")
     options = parser.parse_args(argv)
     try:
-        records = bench_cognitive_distillation(num_runs=options.runs)
+        names = options.names or tuple(METHODS)
+        if unknown := set(names) - set(METHODS):
+            parser.error(f"expected some of {', '.join(METHODS)}, got {unknown}")
+        records = bench_cognitive_distillation(names, num_runs=options.runs)
         for record in records:
             print(
                 f"{record.what}: {record.before:.1f} -> {record.after:.1f} "
