@@ -164,7 +164,6 @@ def _facts_text(outcome: Outcome) -> str:
         *(("health", text) for text in verdict.health),
         *(("note", shown(text)) for text in remarks_of(outcome)),
         *(("unreadable", f"{shown(u.id)}: {u.reason}") for u in outcome.unreadable[:3]),
-        ("", ""),
     ]
     if bad > 3:
         rows.append(("unreadable", f"and {bad - 3:,} more"))
