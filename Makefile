@@ -69,7 +69,7 @@ recipes: $(STAMP) ## every claim on small data, into build/recipes.json
 	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --out build/recipes.json
 
 test-all: $(STAMP)
-	@$(PYTEST) --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=90
+	@$(PYTEST) --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=95
 
 docs-check: $(STAMP)
 	@$(RUN) docs/build.py --check
