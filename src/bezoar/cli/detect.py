@@ -112,7 +112,8 @@ def detect(
         clean: Where to write the set without the flagged images, in the format that
             came in; nothing is written when nothing is flagged.
         preset: Named settings of the method; options given beside it have precedence.
-        epochs: Passes over the set when a model is trained; 20 if it is not given.
+        epochs: Passes over the set when a model is trained; as in "bezoar train" if it
+            is not given.
         image_size: Height and width that images are resized to; else what the model
             was made for, or the most common size up to 224.
         seed: Seeds everything random.
