@@ -66,7 +66,7 @@ bench: $(STAMP) ## our speed against the plain loop of the paper
 	@$(RUN) -m bezoar.bench
 
 recipes: $(STAMP) ## every claim on small data, into build/recipes.json
-	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --limit 1200 --out build/recipes.json
+	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --out build/recipes.json
 
 test-all: $(STAMP)
 	@$(PYTEST) --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=95
@@ -75,7 +75,7 @@ docs-check: $(STAMP)
 	@$(RUN) docs/build.py --check
 
 recipes-short: $(STAMP)
-	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --limit 1200 --out build/recipes.json
+	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --out build/recipes.json
 
 check: $(STAMP) ## all of it: what CI runs
 	@all=$$(date +%s); for step in $(CHECKS); do \

@@ -180,3 +180,20 @@ def test_crops_are_windows_of_the_padded_image_or_their_mirror() -> None:
         assert straight.any() or flipped.any()
         mirrored += int(flipped.any())
     assert 8 <= mirrored <= 32  # half of 40, five deviations
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "at least 1, got 0 and 64"),
+        ({"batch_size": 0}, "at least 1, got 15 and 0"),
+        ({"lr": -1.0}, "lr above 0"),
+        ({"lr": float("nan")}, "lr above 0"),
+        ({"weight_decay": -0.1}, "weight_decay of at least 0"),
+    ],
+)
+def test_settings_without_sense_are_refused(
+    settings: dict[str, float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Training(**settings)  # type: ignore[arg-type]

@@ -126,8 +126,8 @@ def judge(
     if share.median() < _vanished(method):
         decision = _nothing("not scoreable", size=len(norm))
     elif rule == "class_scan":
-        # Shares of a healthy size are skewed to the right when probabilities are
-        # kept, and symmetric when logits are: measured, see the docs page.
+        # Masks are skewed to the right when probabilities are kept: their logarithm
+        # is compared. With logits they are not, and a logarithm would skew them.
         compared = norm.log() if method.match == "probabilities" else norm
         decision = class_scan(
             compared, labels, false_discovery_rate=method.false_discovery_rate

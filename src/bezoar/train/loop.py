@@ -48,6 +48,18 @@ class Training:
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     augment: Literal["none", "crop_flip"] = "none"
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                f"expected epochs and batch_size of at least 1, got {self.epochs} and "
+                f"{self.batch_size}; raise them"
+            )
+        if not self.lr > 0 or not self.weight_decay >= 0:
+            raise InputError(
+                f"expected lr above 0 and weight_decay of at least 0, got {self.lr} "
+                f"and {self.weight_decay}; correct them"
+            )
+
     @classmethod
     def paper(cls) -> Training:
         """Return the protocol of Huang et al. (2023) for CIFAR-10.
