@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from bezoar import Detection, Provenance, Verdict
-from bezoar.cli.detection_text import Outcome, detection_json, detection_text
+from bezoar.cli.detection_text import (
+    Outcome,
+    agreement_of,
+    detection_json,
+    detection_text,
+)
 from bezoar.data import Unreadable
 from bezoar.storage import save_detection
 
@@ -111,5 +116,5 @@ def test_what_is_not_known_is_left_out(outcome: Outcome) -> None:
     for words in ("flagged  ", "target class", "clean set", "their label", "interval"):
         assert words not in text.replace("rank  score  flagged  label", "")
     assert "own predictions took their place" in text
-    assert outcome.agreement == 0.5
-    assert replace(outcome, found=found).agreement is None
+    assert agreement_of(outcome.found) == 0.5
+    assert agreement_of(found) is None

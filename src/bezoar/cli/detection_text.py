@@ -8,18 +8,12 @@ from pathlib import Path
 
 from bezoar.cli.text import facts, percent, shown, table
 from bezoar.data import Unreadable
+from bezoar.report import NOT_TESTED
 from bezoar.results import Detection
 from bezoar.storage import read_object
 
 TOP = 10
 _POOR_FIT = 0.7  # of the labels; below, the scores are those of a network that guesses
-
-_NOT_TESTED = (
-    "less than about 2 % of poison, and fewer than some dozens of images of a class",
-    "triggers that lead to every class at once",
-    "faint patterns over the whole image, and poison made to be missed",
-    "wrong labels without a trigger, near-duplicates, bias",
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,17 +41,10 @@ class Outcome:
     seconds: Mapping[str, float]
 
     @property
-    def agreement(self) -> float | None:
-        """Share of the labels that the model gives as well, where both are known."""
-        predicted = self.found.columns.get("predicted")
-        if predicted is None or not self.found.class_names:
-            return None
-        return (predicted.long() == self.found.labels).float().mean().item()
-
-    @property
     def files(self) -> dict[str, str]:
         """What was written, and what it is."""
         every = {
+            "report.html": "the page to look at: open it in a browser",
             "scores.parquet": "every image with its score and rank",
             "report.json": "the verdict and how it came about",
             "removed.csv": "the flagged images",
@@ -71,6 +58,21 @@ class Outcome:
             for name, what in every.items()
             if (self.folder / name).exists()
         }
+
+
+def agreement_of(found: Detection) -> float | None:
+    """Return the share of the labels that the model gives as well.
+
+    Args:
+        found: The detection.
+
+    Returns:
+        The share; None where there are no labels, or no predictions.
+    """
+    predicted = found.columns.get("predicted")
+    if predicted is None or not found.class_names:
+        return None
+    return (predicted.long() == found.labels).float().mean().item()
 
 
 def detection_text(outcome: Outcome) -> str:
@@ -88,7 +90,7 @@ def detection_text(outcome: Outcome) -> str:
         parts.append(f"Most suspicious (more: {outcome.folder / 'scores.parquet'})")
         parts.append(_top_text(found))
     parts.append(facts(outcome.files.items()))
-    parts.append("Not tested\n" + "\n".join(f"- {text}" for text in _NOT_TESTED))
+    parts.append("Not tested\n" + "\n".join(f"- {text}" for text in NOT_TESTED))
     return "\n\n".join(parts)
 
 
@@ -99,10 +101,13 @@ def detection_json(outcome: Outcome) -> dict[str, object]:
         outcome: What came of the run.
 
     Returns:
-        All of ``report.json`` and what is not in it, as plain values.
+        All of ``report.json`` but what only the page needs, and what is not in it, as
+        plain values.
     """
+    told = read_object(outcome.folder / "report.json")
+    told.pop("report", None)
     return {
-        **read_object(outcome.folder / "report.json"),
+        **told,
         "unreadable": [{"id": u.id, "reason": u.reason} for u in outcome.unreadable],
         "top": [
             {
@@ -115,31 +120,34 @@ def detection_json(outcome: Outcome) -> dict[str, object]:
         ],
         "clean": None if outcome.clean is None else str(outcome.clean),
         "num_written": outcome.num_written,
-        "remarks": [*outcome.found.verdict.health, *remarks_of(outcome)],
-        "not_tested": list(_NOT_TESTED),
+        "remarks": [
+            *outcome.found.verdict.health,
+            *remarks_on(outcome.found, outcome.remarks),
+        ],
+        "not_tested": list(NOT_TESTED),
         "files": list(outcome.files),
         "seconds": dict(outcome.seconds),
     }
 
 
-def remarks_of(outcome: Outcome) -> tuple[str, ...]:
+def remarks_on(found: Detection, remarks: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return what a reader should know besides the verdict.
 
     Args:
-        outcome: What came of the run.
+        found: The detection.
+        remarks: What is known of the run.
 
     Returns:
         Sentences, the most important first.
     """
-    remarks = outcome.remarks
-    agreement = outcome.agreement
+    agreement = agreement_of(found)
     if agreement is not None and agreement < _POOR_FIT:
         remarks += (
             f"the model gives only {percent(agreement)} of the images their label, and "
             "one that hardly learnt a set says little about it; train longer (--epochs)"
             " or give a better --model",
         )
-    if not outcome.found.class_names:
+    if not found.class_names:
         remarks += (
             "there were no labels; the model's own predictions took their place",
         )
@@ -162,7 +170,7 @@ def _facts_text(outcome: Outcome) -> str:
         ("model", shown(outcome.model)),
         ("clean set", _clean_text(outcome)),
         *(("health", text) for text in verdict.health),
-        *(("note", shown(text)) for text in remarks_of(outcome)),
+        *(("note", shown(text)) for text in remarks_on(outcome.found, outcome.remarks)),
         *(("unreadable", f"{shown(u.id)}: {u.reason}") for u in outcome.unreadable[:3]),
     ]
     if bad > 3:

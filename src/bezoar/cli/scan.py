@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from bezoar.catalog import name_of
-from bezoar.cli.detection_text import Outcome
+from bezoar.cli.detection_page import detection_report
+from bezoar.cli.detection_text import Outcome, remarks_on
 from bezoar.cli.runs import Run, digest
 from bezoar.cli.sets import fingerprint_of
 from bezoar.cli.victim import Victim
@@ -24,6 +25,7 @@ from bezoar.engine import (
     uses_model,
 )
 from bezoar.models import fingerprint
+from bezoar.report import Decision, write_page
 from bezoar.results import Detection
 from bezoar.runtime import Runtime
 from bezoar.storage import save_detection
@@ -40,6 +42,7 @@ def scan(
     seed: int,
     runtime: Runtime,
     command: str,
+    decisions: Mapping[str, Decision] | None = None,
 ) -> Outcome:
     """Score a set, judge it, and write all that is known.
 
@@ -53,6 +56,7 @@ def scan(
         seed: Seeds everything random.
         runtime: Where and how to run; its ``work_dir`` is the folder of the run.
         command: The command as it was typed.
+        decisions: What a person decided of images, by id.
 
     Returns:
         What came of it.
@@ -98,7 +102,21 @@ def scan(
                 runtime=runtime,
             )
         with run.stage("write"):
-            save_detection(found, folder, unreadable=unreadable)
+            report = detection_report(
+                found,
+                source=source,
+                model=model,
+                image_size=image_size,
+                unreadable=unreadable,
+                remarks=remarks_on(found, victim.remarks),
+                decisions=decisions or {},
+                run=run,
+                runtime=runtime,
+            )
+            save_detection(
+                found, folder, unreadable=unreadable, extra={"report": report}
+            )
+            write_page(folder)
             num_written = _write_clean(source, found, clean)
     return Outcome(
         found=found,

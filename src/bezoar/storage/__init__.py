@@ -5,7 +5,7 @@ from bezoar.storage.detections import (
     load_detection,
     save_detection,
 )
-from bezoar.storage.plain import read_json, read_object, write_json
+from bezoar.storage.plain import as_plain, read_json, read_object, write_json
 from bezoar.storage.purifications import (
     load_purification,
     load_purification_report,
@@ -19,6 +19,7 @@ __all__ = [
     "Column",
     "RunLock",
     "Table",
+    "as_plain",
     "check_column_names",
     "load_detection",
     "load_purification",

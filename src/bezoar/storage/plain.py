@@ -42,6 +42,23 @@ def write_json(path: Path, obj: object) -> None:
         temporary.write_bytes(content + b"\n")
 
 
+def as_plain(obj: object) -> object:
+    """Return what JSON will hold of values, as it will be read back.
+
+    Args:
+        obj: As for ``write_json``.
+
+    Returns:
+        Dicts, lists, texts, numbers, booleans and None; an ``InputError`` follows
+        anything that has no place among these.
+
+    Example:
+        >>> as_plain({"size": (3, 4), "loss": float("nan")})
+        {'size': [3, 4], 'loss': None}
+    """
+    return _plain(obj, "the top")
+
+
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> object:
     """Read a JSON file that may be damaged, foreign or hostile.
 
