@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from bezoar.attacks import AR, EM, LSP, OPS, PIL, ClassNoise, CUDAFilter
+from bezoar.attacks import AR, EM, LSP, OPS, PIL, REM, TAP, TUE, ClassNoise, CUDAFilter
 from bezoar.attacks.ar import filters, nearest
 from bezoar.attacks.ops import shortcuts
+from bezoar.attacks.tue import centroid_slope, centroids
 from bezoar.data import ImageData, digit_images, noise_images
 from bezoar.errors import InputError
 from bezoar.metrics import separability
+from bezoar.models import Architecture
 from bezoar.runtime import Progress, Runtime
+from bezoar.train import Training, train_classifier
 
 DIGITS = digit_images().take(torch.arange(600))
 ATTACKS: tuple[Callable[..., LSP | OPS | AR], ...] = (LSP, OPS, AR)
@@ -197,9 +201,105 @@ def test_pil_is_seen_by_a_linear_rule_where_the_images_are_not() -> None:
     assert separability(images, data.labels)["pixels"] <= 0.7
 
 
+def test_tue_moves_class_means_down_the_slope_of_its_discriminant() -> None:
+    stream = torch.Generator().manual_seed(0)
+    noise = torch.rand(12, 5, generator=stream, dtype=torch.float32) - 0.5
+    labels = torch.arange(12) % 3
+    means, spread = centroids(noise, labels)
+    for label in range(3):
+        own = noise[labels == label]
+        torch.testing.assert_close(means[label], own.mean(0))
+        apart = (own - own.mean(0)).norm(dim=1).mean()
+        torch.testing.assert_close(spread[label], apart)
+    means = means.requires_grad_()
+    loss = torch.zeros(())
+    for a in range(3):
+        for b in range(3):
+            if a != b:
+                loss = loss + (spread[a] + spread[b]) / (means[a] - means[b]).norm()
+    (slope,) = torch.autograd.grad(loss, means)
+    found = centroid_slope(noise, labels)
+    torch.testing.assert_close(found, slope / 2, atol=1e-5, rtol=1e-4)
+
+
+def test_tue_ends_as_one_pattern_a_class_at_the_bound() -> None:
+    shown = TUE().perturbation(DIGITS)
+    assert shown.abs().max() <= 8 / 255
+    assert separability(shown, DIGITS.labels)["pixels"] >= 0.99
+    change = (TUE().poison(DIGITS).data.images.int() - DIGITS.images.int()).abs()
+    assert change.max() == 8
+    first = TUE(steps=1).perturbation(DIGITS)
+    places = DIGITS.labels
+    assert discriminant(shown, places) < 0.1 * discriminant(first, places)
+
+
+def discriminant(noise: Tensor, labels: Tensor) -> float:
+    means, spread = centroids(noise.flatten(1), labels)
+    apart = torch.cdist(means, means) + torch.eye(len(means))
+    pairs = (spread[:, None] + spread[None]) / apart
+    return (pairs.sum() - pairs.diagonal().sum()).item()
+
+
+def test_tap_makes_a_network_see_the_next_class() -> None:
+    data = noise_images(32, size=16)
+    attack = TAP(
+        arch="convnet", width=4, epochs=30, steps=30, num_restarts=2, augment=False
+    )
+    seen: list[float] = []
+    for steps in (1, 30):
+        own = TAP(arch="convnet", width=4, epochs=30, steps=steps, augment=False)
+        shown = own.perturbation(data)
+        assert shown.abs().max() <= 8 / 255 + 1e-6
+        seen.append(towards_next(data, shown))
+    assert seen[1] < 0.5 * seen[0]
+    assert towards_next(data, attack.perturbation(data)) <= seen[1]
+    done = attack.poison(data).data
+    assert (done.images.int() - data.images.int()).abs().max() == 8
+    assert done.labels.equal(data.labels)
+
+
+def towards_next(data: ImageData, noise: Tensor) -> float:
+    network = Architecture(name="convnet", num_classes=2, width=4).build(0)
+    settings = Training(epochs=30, batch_size=128)
+    net = train_classifier(network, data=data, settings=settings)
+    with torch.no_grad():
+        output = net(data.images.float() / 255 + noise)
+    aim = (data.labels + 1) % 2
+    return torch.nn.functional.cross_entropy(output, aim).item()
+
+
+def test_rem_helps_a_network_in_spite_of_an_adversary() -> None:
+    noise, seen = noise_images(64), []
+    data = replace(
+        noise, images=noise.images // 16 + 120
+    )  # faint, so that noise counts
+
+    def report(progress: Progress) -> None:
+        if progress.stage == "craft":
+            seen.append(progress.metrics["error"])
+
+    attack = REM(
+        arch="convnet",
+        width=4,
+        train_steps=25,
+        steps=5,
+        num_views=1,
+        adversary_steps=1,
+        batch_size=32,
+    )
+    done = attack.poison(data, runtime=Runtime(progress=report)).data
+    assert (done.images.int() - data.images.int()).abs().max() == 8
+    assert len(seen) == 2
+    assert max(seen) <= 0.1  # of two classes; half of the images before
+
+
 def test_settings_of_the_other_attacks_are_checked() -> None:
     for make in (
         lambda: EM(steps=0),
+        lambda: TUE(steps=0),
+        lambda: TAP(num_restarts=0),
+        lambda: REM(adversary_steps=-1),
+        lambda: REM(adversary_eps=0),
         lambda: PIL(noise_weight=2),
         lambda: CUDAFilter(filter_size=2),
         lambda: ClassNoise(eps=2),

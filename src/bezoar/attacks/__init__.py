@@ -23,8 +23,11 @@ from bezoar.attacks.manifest import (
 from bezoar.attacks.narcissus import FaintPattern, Narcissus
 from bezoar.attacks.ops import OPS
 from bezoar.attacks.pil import PIL
+from bezoar.attacks.rem import REM
 from bezoar.attacks.sig import SIG
+from bezoar.attacks.tap import TAP
 from bezoar.attacks.trojan import Trojan
+from bezoar.attacks.tue import TUE
 from bezoar.attacks.unlearnables import UNLEARNABLE
 from bezoar.attacks.wanet import WaNet
 
@@ -35,7 +38,10 @@ __all__ = [
     "LSP",
     "OPS",
     "PIL",
+    "REM",
     "SIG",
+    "TAP",
+    "TUE",
     "UNLEARNABLE",
     "Attack",
     "BadNets",

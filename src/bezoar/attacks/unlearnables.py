@@ -9,6 +9,9 @@ from bezoar.attacks.em import EM
 from bezoar.attacks.lsp import LSP
 from bezoar.attacks.ops import OPS
 from bezoar.attacks.pil import PIL
+from bezoar.attacks.rem import REM
+from bezoar.attacks.tap import TAP
+from bezoar.attacks.tue import TUE
 from bezoar.attacks.unlearnable import Unlearnable
 
 UNLEARNABLE: dict[str, type[Unlearnable]] = {
@@ -17,6 +20,9 @@ UNLEARNABLE: dict[str, type[Unlearnable]] = {
     "ar": AR,
     "pil": PIL,
     "em": EM,
+    "tue": TUE,
+    "tap": TAP,
+    "rem": REM,
     "class-noise": ClassNoise,
     "cuda-filter": CUDAFilter,
 }

@@ -8,6 +8,7 @@ from bezoar.results.poisoned import Poisoned
 from bezoar.results.provenance import Provenance
 from bezoar.results.purification import Purification, PurificationReport
 from bezoar.results.repair import Repair, RepairStatus
+from bezoar.results.screening import Screening, ScreeningStatus
 
 __all__ = [
     "ClassEvidence",
@@ -22,6 +23,8 @@ __all__ = [
     "Repair",
     "RepairStatus",
     "Scores",
+    "Screening",
+    "ScreeningStatus",
     "Status",
     "Verdict",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bezoar.shapes import UInt8
+from bezoar.shapes import Float, UInt8
 
 
 def crop_and_flip(
@@ -22,14 +22,35 @@ def crop_and_flip(
     Returns:
         Images of the same size.
     """
-    count, _, height, width = images.shape
+    padded = functional.pad(images.float(), (pad,) * 4, mode="reflect").to(torch.uint8)
+    return _cropped(padded, stream, pad=pad)
+
+
+def shift_and_mirror(
+    images: Float[Tensor, "b c h w"], stream: torch.Generator, *, pad: int
+) -> Float[Tensor, "b c h w"]:
+    """Do as ``crop_and_flip`` does, with slopes that reach the images.
+
+    Args:
+        images: A batch in [0, 1].
+        stream: Where the shifts come from.
+        pad: Largest shift; the border is filled by reflection.
+
+    Returns:
+        Images of the same size.
+    """
+    padded = functional.pad(images, (pad,) * 4, mode="reflect")
+    return _cropped(padded, stream, pad=pad)
+
+
+def _cropped(padded: Tensor, stream: torch.Generator, *, pad: int) -> Tensor:
+    count, _, height, width = padded.shape
     shifts = torch.randint(0, 2 * pad + 1, (2, count), generator=stream)
     mirrored = torch.rand(count, generator=stream) < 0.5
-    padded = functional.pad(images.float(), (pad,) * 4, mode="reflect").to(torch.uint8)
-    rows = (shifts[0, :, None] + torch.arange(height)).to(images.device)
-    columns = shifts[1, :, None] + torch.arange(width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns).to(images.device)
-    batch = torch.arange(count, device=images.device)[:, None, None]
+    rows = (shifts[0, :, None] + torch.arange(height - 2 * pad)).to(padded.device)
+    columns = shifts[1, :, None] + torch.arange(width - 2 * pad)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns).to(padded.device)
+    batch = torch.arange(count, device=padded.device)[:, None, None]
     picked = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
     return picked.permute(0, 3, 1, 2)
 

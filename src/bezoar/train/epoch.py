@@ -12,6 +12,7 @@ from bezoar.shapes import Int64, UInt8
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Harden = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 
 
 def run_epoch(
@@ -26,6 +27,7 @@ def run_epoch(
     stream: torch.Generator,
     dtype: torch.dtype,
     augment: Augment | None = None,
+    harden: Harden | None = None,
 ) -> tuple[float, float]:
     """Show every image once and step after each batch.
 
@@ -41,6 +43,7 @@ def run_epoch(
         stream: Where the order and the augmentation come from.
         dtype: Type that the network computes in.
         augment: Changes a batch of stored images; None shows them as they are.
+        harden: Changes a batch in [0, 1], told the network, the labels and the stream.
 
     Returns:
         Mean loss and accuracy over the images shown.
@@ -60,6 +63,8 @@ def run_epoch(
             shown = (batch.float() / 255).contiguous(memory_format=torch.channels_last)
             half = dtype != torch.float32
             with torch.autocast(images.device.type, dtype, enabled=half):
+                if harden is not None:
+                    shown = harden(network, shown, labels[picked], stream)
                 output = network(shown)
             value = loss(output.float(), labels[picked])
             optimizer.zero_grad()

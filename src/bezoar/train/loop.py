@@ -22,7 +22,7 @@ from bezoar.errors import DivergedError, InputError
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.checkpoint import Checkpoint
-from bezoar.train.epoch import run_epoch
+from bezoar.train.epoch import Harden, run_epoch
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -99,6 +99,7 @@ def train_classifier(
     settings: Training = Training(),
     objective: Objective = functional.cross_entropy,
     before_epoch: Callable[[nn.Module], None] | None = None,
+    harden: Harden | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
 ) -> nn.Module:
@@ -111,6 +112,7 @@ def train_classifier(
         objective: What is minimised, of logits and labels of a batch.
         before_epoch: Called with the network before each epoch; it may look, and has
             to leave the network as it was.
+        harden: Changes each batch before it is learnt, such as ``Adversary``.
         seed: Seeds the order and the augmentation.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there
             and a killed training goes on from it.
@@ -132,8 +134,9 @@ def train_classifier(
         nesterov=True,
         weight_decay=settings.weight_decay,
     )
+    told = {"harden": repr(harden)} if harden is not None else {}
     checkpoint = Checkpoint.at(
-        runtime.work_dir, settings={**asdict(settings), "seed": seed}, data=data
+        runtime.work_dir, settings={**asdict(settings), "seed": seed, **told}, data=data
     )
     for epoch in range(checkpoint.load(network, optimizer), settings.epochs):
         if before_epoch is not None:
@@ -145,6 +148,7 @@ def train_classifier(
             labels,
             settings=settings,
             objective=objective,
+            harden=harden,
             epoch=epoch,
             seed=seed,
             dtype=runtime.compute_dtype(),
@@ -186,6 +190,7 @@ def _train_epoch(
     *,
     settings: Training,
     objective: Objective,
+    harden: Harden | None,
     epoch: int,
     seed: int,
     dtype: torch.dtype,
@@ -204,4 +209,5 @@ def _train_epoch(
         augment=(
             partial(crop_and_flip, pad=pad) if settings.augment == "crop_flip" else None
         ),
+        harden=harden,
     )
