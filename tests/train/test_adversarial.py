@@ -30,7 +30,9 @@ def test_the_worst_image_of_a_linear_classifier_is_known() -> None:
     net, data = linear(), noise_images(6)
     images = 0.25 + data.images.float() / 510  # room on both sides
     found = ascended(net, images, data.labels, eps=0.1, step=0.05, steps=3)
-    weight = net[1].weight.detach()  # of two classes: the loss grows along w_other - w
+    weight = next(
+        net[1].parameters()
+    ).detach()  # of two classes: the loss grows along w_other - w
     slope = (weight[1 - data.labels] - weight[data.labels]).view_as(images)
     torch.testing.assert_close(found, images + 0.1 * slope.sign())
     assert all(p.requires_grad for p in net.parameters())

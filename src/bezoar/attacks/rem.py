@@ -158,7 +158,8 @@ class REM:
         hard = self._hardened(net, shown, labels)
         with frozen(net), torch.no_grad():
             wrong = net(hard).argmax(1) != labels
-        return wrong.float().mean().item()
+        share: float = wrong.float().mean().item()
+        return share
 
     def _descended(
         self, net: nn.Module, clean: Tensor, labels: Tensor, stream: torch.Generator
