@@ -10,12 +10,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bezoar.catalog import name_of
+from bezoar.cli.purification_page import purification_report
 from bezoar.cli.purification_text import Cleaned
 from bezoar.cli.runs import Run, digest
 from bezoar.cli.sets import fingerprint_of, read_whole
 from bezoar.data import ImageSource, Unreadable, write_source
 from bezoar.engine import BlockPurifier, Purifier, purify_source
 from bezoar.models import fingerprint
+from bezoar.report import write_page
 from bezoar.results import PurificationReport
 from bezoar.runtime import Runtime
 from bezoar.storage import save_purification
@@ -85,7 +87,17 @@ def clean(task: Task, *, runtime: Runtime) -> Cleaned:
             num_written = write_source(
                 task.source, task.out, keep=lambda id_: id_ not in bad, images=images
             )
-            save_purification(report, folder, unreadable=unreadable)
+            page = purification_report(
+                report,
+                source=task.source,
+                images=images,
+                image_size=task.image_size,
+                unreadable=unreadable,
+                run=run,
+            )
+            extra = {"report": page}
+            save_purification(report, folder, unreadable=unreadable, extra=extra)
+            write_page(folder)
     for name in ("blocks", "images"):  # the set and the table hold what they held
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in folder.glob("*.training.safetensors"):

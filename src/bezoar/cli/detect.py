@@ -43,6 +43,7 @@ from bezoar.cli.victim import (
 from bezoar.engine import Detector
 from bezoar.errors import InputError, UnscoreableError
 from bezoar.models import load_model
+from bezoar.report import read_decisions
 from bezoar.storage import RunLock, load_detection
 from bezoar.train import Training
 
@@ -84,6 +85,7 @@ def detect(
     clean: Place = None,
     methods: Names = None,
     audit: Place = None,
+    decisions: Place = None,
     preset: Preset = "default",
     epochs: Count = None,
     image_size: Count = None,
@@ -122,6 +124,8 @@ def detect(
         audit: Metadata of the images, a CSV or parquet file with a column "id" and
             others of texts, numbers or yes and no: which of them go with images that
             the model needs little of, class by class.
+        decisions: The file that the page of this run saved: what it keeps and drops is
+            put before what the detector flags, in all files and in --clean.
         preset: Named settings of the method; options given beside it have precedence.
         epochs: Passes over the set when a model is trained; as in "bezoar train" if it
             is not given.
@@ -167,6 +171,7 @@ def detect(
             seed=seed,
         )
     columns = None if audit is None else read_columns(Path(audit))
+    decided = None if decisions is None else read_decisions(Path(decisions))
     with RunLock(folder), bars() as report:
         outcome = scan(
             source,
@@ -180,6 +185,7 @@ def detect(
                 report, batch_size=batch_size, block_size=block_size, work_dir=folder
             ),
             command=shlex.join(["bezoar", "detect", *words]),
+            decisions=decided,
         )
     _say(outcome, columns, as_json=json)
     verdict = outcome.found.verdict

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bezoar.cli.runs import told_in
 from bezoar.cli.text import facts, percent, shown, table
 from bezoar.data import Unreadable
 from bezoar.report import NOT_TESTED
 from bezoar.results import Detection
-from bezoar.storage import read_object
 
 TOP = 10
 _POOR_FIT = 0.7  # of the labels; below, the scores are those of a network that guesses
@@ -104,10 +104,8 @@ def detection_json(outcome: Outcome) -> dict[str, object]:
         All of ``report.json`` but what only the page needs, and what is not in it, as
         plain values.
     """
-    told = read_object(outcome.folder / "report.json")
-    told.pop("report", None)
     return {
-        **told,
+        **told_in(outcome.folder),
         "unreadable": [{"id": u.id, "reason": u.reason} for u in outcome.unreadable],
         "top": [
             {

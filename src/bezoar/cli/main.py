@@ -20,6 +20,7 @@ VERBS = {
     "detect": "find poisoned images in a set, and write the set without them",
     "purify": "take poison out of images, and write the set in the format it came in",
     "repair": "make a model forget what a detection found in its data",
+    "report": "make the page of a run anew, or export what it found",
     "train": "train a classifier on a set of images",
     "train-energy": "train the network that purify's pure-ebm walks down",
     "evaluate": "measure a classifier's accuracy, and how often a trigger works",

@@ -13,12 +13,14 @@ from torch import nn
 from bezoar.attacks import attack_from_manifest, read_manifest
 from bezoar.attacks.manifest import fingerprint as data_fingerprint
 from bezoar.catalog import name_of
+from bezoar.cli.repair_page import repair_report
 from bezoar.cli.runs import versions
 from bezoar.cli.sets import check_classes, fingerprint_of, image_size_for, read_whole
 from bezoar.data import ImageData, ImageSource, Unreadable
 from bezoar.errors import StorageError
 from bezoar.metrics import evaluate, leakage, purity
 from bezoar.models import fingerprint
+from bezoar.report import write_page
 from bezoar.results import Detection, Evaluation, Repair
 from bezoar.runtime import Runtime
 from bezoar.storage import read_object, save_repair, write_run
@@ -198,7 +200,13 @@ def _write(mended: Mended, *, seconds: float, runtime: Runtime) -> None:
             f"expected a folder to write to at {str(task.out)!r}, got "
             f"{error.strerror or error}; choose another --out"
         ) from error
+    fingerprints = {
+        "data": fingerprint_of(task.source, report=runtime.progress),
+        "model": fingerprint(task.model),
+        "repaired_model": fingerprint(mended.repair.model),
+    }
     extra: dict[str, object] = {
+        "report": repair_report(mended, fingerprints=fingerprints, seconds=seconds),
         "model": task.spec,
         "unreadable": [{"id": u.id, "reason": u.reason} for u in mended.unreadable],
         "remarks": mended.remarks,
@@ -211,17 +219,14 @@ def _write(mended: Mended, *, seconds: float, runtime: Runtime) -> None:
             "after": asdict(mended.after),
         }
     save_repair(mended.repair, task.out, extra=extra)
+    write_page(task.out)
     write_run(
         task.out,
         command=task.command,
         settings={"method": name_of(task.method), **asdict(task.method)},
         seed=task.seed,
         versions=versions(),
-        fingerprints={
-            "data": fingerprint_of(task.source, report=runtime.progress),
-            "model": fingerprint(task.model),
-            "repaired_model": fingerprint(mended.repair.model),
-        },
+        fingerprints=fingerprints,
         timings={"total": round(seconds, 3)},
         status="done",
     )

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bezoar.cli.runs import told_in
 from bezoar.cli.text import facts, shown
 from bezoar.data import Unreadable
 from bezoar.results import PurificationReport
-from bezoar.storage import read_object
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +38,7 @@ class Cleaned:
     def files(self) -> dict[str, str]:
         """What was written beside the set, and what it is."""
         every = {
+            "report.html": "the page to look at: open it in a browser",
             "changes.parquet": "every image with how it changed",
             "report.json": "the summary and how it came about",
             "unreadable.csv": "the images that could not be read",
@@ -88,10 +89,10 @@ def purification_json(done: Cleaned) -> dict[str, object]:
         done: What came of the run.
 
     Returns:
-        All of ``report.json`` and what is not in it, as plain values.
+        What ``report.json`` holds but for the page, and what is not in it.
     """
     return {
-        **read_object(done.folder / "report.json"),
+        **told_in(done.folder),
         "out": str(done.out),
         "num_written": done.num_written,
         "image_size": list(done.image_size),

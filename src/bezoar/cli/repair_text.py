@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bezoar.cli.mending import Mended
+from bezoar.cli.runs import told_in
 from bezoar.cli.text import facts, percent, shown, table
 from bezoar.results import Evaluation
-from bezoar.storage import read_object
 
 _FILES = {
     "model.safetensors": "the repaired model",
     "model.json": "what its weights belong to",
+    "report.html": "the page to look at: open it in a browser",
     "report.json": "the history, and how it came about",
     "images.parquet": "which images were unlearnt, trusted and held out",
     "run.json": "settings, versions and fingerprints",
@@ -68,11 +69,11 @@ def repair_json(mended: Mended) -> dict[str, object]:
         mended: What came of the repair.
 
     Returns:
-        All of ``report.json``, and the files that were written.
+        What ``report.json`` holds but for the page, and the files that were written.
     """
     out = mended.task.out
     files = [str(out / name) for name in _FILES if (out / name).exists()]
-    return {**read_object(out / "report.json"), "out": str(out), "files": files}
+    return {**told_in(out), "out": str(out), "files": files}
 
 
 def _card(mended: Mended) -> list[tuple[str, str, str]]:

@@ -132,6 +132,20 @@ def versions() -> dict[str, str]:
     return {"bezoar": __version__} | {name: version(name) for name in names}
 
 
+def told_in(folder: Path) -> dict[str, object]:
+    """Return what ``report.json`` holds, without what only the page needs.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        Plain values: figures for a pipe, no pictures.
+    """
+    told = read_object(folder / "report.json")
+    told.pop("report", None)
+    return told
+
+
 def check_outside(place: Path, data: str, *, option: str) -> None:
     """Check that nothing is written into the set that is read.
 

@@ -25,7 +25,7 @@ from bezoar.engine import (
     uses_model,
 )
 from bezoar.models import fingerprint
-from bezoar.report import Decision, write_page
+from bezoar.report import Decisions, write_page
 from bezoar.results import Detection
 from bezoar.runtime import Runtime
 from bezoar.storage import save_detection
@@ -42,7 +42,7 @@ def scan(
     seed: int,
     runtime: Runtime,
     command: str,
-    decisions: Mapping[str, Decision] | None = None,
+    decisions: Decisions | None = None,
 ) -> Outcome:
     """Score a set, judge it, and write all that is known.
 
@@ -56,7 +56,7 @@ def scan(
         seed: Seeds everything random.
         runtime: Where and how to run; its ``work_dir`` is the folder of the run.
         command: The command as it was typed.
-        decisions: What a person decided of images, by id.
+        decisions: What a person decided of images.
 
     Returns:
         What came of it.
@@ -102,32 +102,41 @@ def scan(
                 runtime=runtime,
             )
         with run.stage("write"):
+            decided, remarks = _decided(found, decisions, data=data_key)
+            remarks += victim.remarks
             report = detection_report(
                 found,
                 source=source,
                 model=model,
                 image_size=image_size,
                 unreadable=unreadable,
-                remarks=remarks_on(found, victim.remarks),
-                decisions=decisions or {},
+                remarks=remarks_on(found, remarks),
+                decisions={} if decisions is None else decisions.by_id,
                 run=run,
                 runtime=runtime,
             )
-            save_detection(
-                found, folder, unreadable=unreadable, extra={"report": report}
-            )
+            extra = {"report": report}
+            save_detection(decided, folder, unreadable=unreadable, extra=extra)
             write_page(folder)
-            num_written = _write_clean(source, found, clean)
+            num_written = _write_clean(source, decided, clean)
     return Outcome(
-        found=found,
+        found=decided,
         unreadable=unreadable,
         folder=folder,
         model=victim.text if needs_model else "none: the method trains its own",
         clean=clean,
         num_written=num_written,
-        remarks=victim.remarks,
+        remarks=remarks,
         seconds=run.timings,
     )
+
+
+def _decided(
+    found: Detection, decisions: Decisions | None, *, data: str
+) -> tuple[Detection, tuple[str, ...]]:
+    if decisions is None:
+        return found, ()
+    return decisions.apply(found, data=data), (decisions.remark(),)
 
 
 def _every(method: Detector | Mapping[str, Detector]) -> Sequence[Detector]:
