@@ -24,6 +24,7 @@ from bezoar import (
     Retraining,
     Runtime,
     ShortcutSqueezing,
+    ShortcutTransplant,
     SpectralSignatures,
     Strip,
     UNet,
@@ -119,6 +120,14 @@ def run_dvae(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Tens
     return method.purify(data, seed=seed, runtime=runtime).data.images
 
 
+def run_transplant(
+    data: ImageData, _: nn.Module, seed: int, runtime: Runtime
+) -> Tensor:
+    method = ShortcutTransplant(epochs=2, width=2)
+    taken = data.images.float() / 510 - 0.25
+    return method.detect(data, perturbation=taken, seed=seed, runtime=runtime).scores
+
+
 def run_repair(
     method: Unlearning | Retraining,
     data: ImageData,
@@ -161,6 +170,7 @@ ROWS: dict[str, Row] = {
     "strip": Row(run=run_strip, per_image=False),
     "loss-isolation": Row(run=run_li, trains=True, per_image=False),
     "neighbor-outlier": Row(run=run_no, per_image=False),
+    "shortcut-transplant": Row(run=run_transplant, trains=True, per_image=False),
     "unlearning": Row(
         run=partial(run_repair, Unlearning(rounds=2, batch_size=2)), trains=True
     ),

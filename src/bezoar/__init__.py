@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         CognitiveDistillation,
         LossIsolation,
         NeighborOutlier,
+        ShortcutTransplant,
         SpectralSignatures,
         Strip,
     )
@@ -144,6 +145,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "Screening": "bezoar.results",
         "ShortcutAudit": "bezoar.metrics",
         "ShortcutSqueezing": "bezoar.purify",
+        "ShortcutTransplant": "bezoar.detect",
         "SpectralSignatures": "bezoar.detect",
         "StepCurve": "bezoar.purify",
         "Strip": "bezoar.detect",
@@ -238,6 +240,7 @@ __all__ = [
     "Screening",
     "ShortcutAudit",
     "ShortcutSqueezing",
+    "ShortcutTransplant",
     "SpectralSignatures",
     "StepCurve",
     "Strip",

@@ -10,6 +10,7 @@ from bezoar.detect import (
     CognitiveDistillation,
     LossIsolation,
     NeighborOutlier,
+    ShortcutTransplant,
     SpectralSignatures,
     Strip,
 )
@@ -51,10 +52,14 @@ REPAIRS: dict[str, type[Any]] = {
 }
 """Methods of ``bezoar repair``; the first is the default."""
 
-METHODS: dict[str, type] = {**DETECTORS, **PURIFIERS, **REPAIRS}
+AFTER_PURIFYING: dict[str, type[Any]] = {"shortcut-transplant": ShortcutTransplant}
+"""Detectors that read what a purifier took out; in Python alone."""
+
+METHODS: dict[str, type] = {**DETECTORS, **PURIFIERS, **REPAIRS, **AFTER_PURIFYING}
 """Every method that finds or removes poison; each has a page in the docs."""
 
 __all__ = [
+    "AFTER_PURIFYING",
     "ALIASES",
     "ATTACKS",
     "DETECTORS",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bezoar.attacks import ClassNoise
 from bezoar.data import ImageData, noise_images
 from bezoar.errors import InputError
 from bezoar.models import DVAENet, load_dvae
@@ -141,6 +142,29 @@ def test_a_run_leaves_its_networks_and_tells_its_rates(tmp_path: Path) -> None:
     assert done.figures["fine_bits_per_pixel"] == pytest.approx(bits)
     assert done.provenance.forwards_per_image == 3 * 4 + 2
     assert any("above its limit" in text for text in done.health)  # two epochs
+
+
+class Other(Stub):
+    """Draws nothing of the image."""
+
+    def reconstruct(self, latent: Tensor) -> Tensor:
+        stream = torch.Generator().manual_seed(int(latent.sum()))
+        return torch.rand(latent.shape, generator=stream)
+
+
+def test_a_set_in_which_nothing_is_found_comes_back_as_it_was() -> None:
+    clean = replace(noise_images(500), labels=torch.arange(500) % 2)
+    method = replace(TINY, alarm_gap=0.15)
+    still = method.purify(clean, networks=(Stub(0.1), Other(0.0)))
+    assert still.data.images.equal(clean.images)
+    assert "No sign that the set was made unlearnable" in still.summary
+    assert "The images are those given" in still.summary
+    poisoned = ClassNoise(eps=0.5).poison(clean).data
+    found = method.purify(poisoned, networks=(Stub(0.0), Other(0.0)))
+    assert not found.data.images.equal(poisoned.images)
+    assert "The set looks made unlearnable" in found.summary
+    assert found.figures["given_network"] > 0.9
+    assert found.figures["purified_network"] < 0.7
 
 
 def test_larger_images_take_three_halvings_and_a_vector() -> None:

@@ -9,7 +9,6 @@ the class, and is taken away. Twice: roughly, then at a higher rate.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -20,18 +19,16 @@ from bezoar.errors import InputError
 from bezoar.metrics import psnr
 from bezoar.models.vae import DVAENet, Embedding, PerturbationInput
 from bezoar.models.vae_files import save_dvae
-from bezoar.purify.dvae_passes import (
-    perturbation_columns,
-    rate_health,
-    rates,
-    run_pass,
-)
-from bezoar.purify.packing import change_in_words, packed, reported
-from bezoar.results import Purification, PurificationReport, Scores
+from bezoar.purify.dvae_passes import perturbation_columns, run_pass
+from bezoar.purify.dvae_report import concluded
+from bezoar.purify.packing import packed
+from bezoar.purify.screening import check_alarm, compared, sample_rows
+from bezoar.results import Purification, Screening
 from bezoar.runtime import Runtime
 from bezoar.train.vae import TrainedVAE, VAETraining, check_labelled, train_dvae
 
 _KEPT = 50_000 * 3072  # values of a perturbation that are kept for a report
+_SEEDS = 3  # of the probes that look for a null result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +65,10 @@ class DVAE:
             the perturbation missed.
         rounding: Of grey levels: "nearest", or "floor" as in the authors' code.
         warm_start: Begin the second stage with the weights of the first.
+        alarm_gap: What a small network has to lose on held-out images by the
+            purification, as an accuracy, for the set to count as poisoned (a linear
+            rule twice as much); below it the images come back as they were given.
+            None purifies in any case, and looks at nothing.
 
     Example:
         >>> from bezoar.data import noise_images
@@ -98,6 +99,7 @@ class DVAE:
     output: Literal["reconstruction", "subtracted"] = "reconstruction"
     rounding: Literal["nearest", "floor"] = "nearest"
     warm_start: bool = False
+    alarm_gap: float | None = None
 
     def __post_init__(self) -> None:
         wholes = self.epochs, self.batch_size, self.width, self.latent_width
@@ -118,6 +120,7 @@ class DVAE:
                 "expected perturbation_start_rate from 0 to 1, got "
                 f"{self.perturbation_start_rate}; it is a share of the epochs"
             )
+        check_alarm(self.alarm_gap)
         if self.stages != "both" and self.warm_start:
             raise InputError(
                 f"expected no warm_start for the stages {self.stages!r}, got one; "
@@ -177,9 +180,11 @@ class DVAE:
             runtime: Where and how to run.
 
         Returns:
-            The purified images; with the columns of every purifier "perturbation_l2",
-            "perturbation_cosine" (to the mean over its class) and
-            "reconstruction_mse", and as extras what was subtracted.
+            The purified images, or with ``alarm_gap`` those given where nothing was
+            found (the summary has the verdict, the figures what each probe tells); as
+            extras what was subtracted, and with the columns of every purifier
+            "perturbation_l2", "perturbation_cosine" (to the mean over its class) and
+            "reconstruction_mse".
         """
         start = time.perf_counter()
         check_labelled(data)
@@ -219,6 +224,9 @@ class DVAE:
             if runtime.work_dir is not None:
                 path = runtime.work_dir / f"{stage}.safetensors"
                 save_dvae(trained.network, path)
+        told = self._looked_at(data, left, seed=seed, runtime=runtime)
+        if told is not None and told.status == "nothing found":
+            left = data
         return packed(
             data,
             left.images,
@@ -230,13 +238,31 @@ class DVAE:
                 "reconstruction_mse": 10 ** (-psnr(data.images, left.images) / 10),
             },
             extras=extras if data.images.numel() <= _KEPT else {},
-            conclude=lambda rows: self._report(
+            conclude=lambda rows: concluded(
                 rows,
                 data,
                 made,
+                told,
+                method=self,
+                limits=dict(self._stages()),
                 seed=seed,
                 seconds=time.perf_counter() - start,
             ),
+        )
+
+    def _looked_at(
+        self, data: ImageData, left: ImageData, *, seed: int, runtime: Runtime
+    ) -> Screening | None:
+        if self.alarm_gap is None:
+            return None
+        rows = sample_rows(len(data), seed=seed)
+        return compared(
+            data.take(rows),
+            left.take(rows),
+            alarm_gap=self.alarm_gap,
+            seeds=tuple(seed + i for i in range(_SEEDS)),
+            settings={"treatment": "dvae"},
+            runtime=runtime,
         )
 
     def _stages(self) -> list[tuple[str, float]]:
@@ -247,43 +273,3 @@ class DVAE:
         shared = {f.name for f in fields(VAETraining)} - {"nats"}
         settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
         return VAETraining(nats=nats, **settings)
-
-    def _report(
-        self,
-        rows: Scores,
-        data: ImageData,
-        made: Mapping[str, TrainedVAE],
-        *,
-        seed: int,
-        seconds: float,
-    ) -> PurificationReport:
-        figures = rates(made, data)
-        shares = [
-            f"{figures[f'{stage}_bits_per_pixel']:.2f}"
-            for stage in made
-            if made[stage].history
-        ]
-        rate = f" at {' and '.join(shares)} bits a pixel" if shares else ""
-        # A step is 3 forward passes of an image; purifying takes 3 at most.
-        steps = sum(3 * len(trained.history) for trained in made.values())
-        return reported(
-            rows,
-            method=self,
-            name="dvae",
-            summary=(
-                f"{len(rows.ids):,} images passed {len(made)} limited autoencoders"
-                f"{rate}; {change_in_words(rows.columns)}. What goes with the class "
-                "was taken away; that says nothing of whether it was poison."
-            ),
-            class_names=data.class_names,
-            seed=seed,
-            seconds=seconds,
-            forwards_per_image=steps + len(made),
-            health=rate_health(made, dict(self._stages()), self.kl_weight),
-            figures=figures,
-            history=tuple(
-                {"stage": stage, **row}
-                for stage, trained in made.items()
-                for row in trained.history
-            ),
-        )

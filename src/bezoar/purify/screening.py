@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from bezoar.data import ImageData
 from bezoar.errors import InputError
@@ -23,17 +24,18 @@ from bezoar.purify.probes import PROBES, PROTOCOL, SIDE, middle, told_classes
 from bezoar.purify.shortcut_squeezing import ShortcutSqueezing
 from bezoar.results import Provenance, Screening, ScreeningStatus
 from bezoar.runtime import Progress, Runtime, generator
+from bezoar.shapes import Int64
 
 ALARM_GAP = 0.15
 TOO_EASY = 0.9  # told as well as that without the detail, there is no room for a gap
-MIN_IMAGES, MIN_PER_CLASS = 500, 20
+MIN_IMAGES, MIN_PER_CLASS, MAX_IMAGES = 500, 20, 4000
 _LINEAR = 2.0  # times the gap: by nature classes differ in texture more than in content
 
 
 def screen_unlearnable(
     data: ImageData,
     *,
-    max_images: int = 4000,
+    max_images: int = MAX_IMAGES,
     alarm_gap: float | None = ALARM_GAP,
     seed: int = 0,
     runtime: Runtime = Runtime(),
@@ -62,8 +64,7 @@ def screen_unlearnable(
     """
     start = time.perf_counter()
     check_alarm(alarm_gap)
-    order = torch.randperm(len(data), generator=generator(seed, "screen.sample"))
-    sample = data.take(order[:max_images].sort().values)
+    sample = data.take(sample_rows(len(data), max_images=max_images, seed=seed))
     treated = sample
     if not too_few(sample):
         sample = replace(sample, images=middle(sample.images))
@@ -132,6 +133,23 @@ def compared(
             forwards_per_image=6.0 * PROTOCOL.epochs * len(seeds) if told else 0.0,
         ),
     )
+
+
+def sample_rows(
+    count: int, *, max_images: int = MAX_IMAGES, seed: int = 0
+) -> Int64[Tensor, " m"]:
+    """Return which images are looked at.
+
+    Args:
+        count: Images there are.
+        max_images: Images to look at.
+        seed: Seeds the choice.
+
+    Returns:
+        Places in order.
+    """
+    order = torch.randperm(count, generator=generator(seed, "screen.sample"))
+    return order[:max_images].sort().values
 
 
 def status_of(
