@@ -93,14 +93,14 @@ class ShortcutTransplant:
         network = Architecture(
             name="convnet", num_classes=len(data.class_names), width=self.width
         ).build(seed)
-        network = train_classifier(
+        trained = train_classifier(
             network,
             data=moved,
             settings=Training(epochs=self.epochs),
             seed=seed,
             runtime=replace(runtime, work_dir=None),
         )
-        output = logits(network, data, runtime=runtime).log_softmax(1)
+        output = logits(trained, data, runtime=runtime).log_softmax(1)
         scores = output.gather(1, data.labels[:, None]).flatten()
         measured = Measured(
             ids=data.ids,
