@@ -1,5 +1,12 @@
 """Images and labels: in memory, and in sets of any size and format."""
 
+from bezoar.data.captions import (
+    describe_photos,
+    digit_pairs,
+    digit_prompts,
+    mix_up_captions,
+    photo_prompts,
+)
 from bezoar.data.decode import Unreadable, decode_image
 from bezoar.data.images import (
     UNLABELLED,
@@ -8,6 +15,7 @@ from bezoar.data.images import (
     join,
     to_uint8,
 )
+from bezoar.data.pairs import PairData, join_pairs
 from bezoar.data.samples import digit_images, noise_images
 from bezoar.data.source import Block, Format, ImageSource, open_source
 from bezoar.data.write import write_source
@@ -19,13 +27,20 @@ __all__ = [
     "Format",
     "ImageData",
     "ImageSource",
+    "PairData",
     "Unreadable",
     "content_keys",
     "decode_image",
+    "describe_photos",
     "digit_images",
+    "digit_pairs",
+    "digit_prompts",
     "join",
+    "join_pairs",
+    "mix_up_captions",
     "noise_images",
     "open_source",
+    "photo_prompts",
     "to_uint8",
     "write_images",
     "write_source",

@@ -22,10 +22,12 @@ from bezoar.metrics.shortcuts import (
     mean_mask,
     shortcut_audit,
 )
+from bezoar.metrics.zero_shot import ZeroShot, zero_shot_classifier, zero_shot_head
 
 __all__ = [
     "Shortcut",
     "ShortcutAudit",
+    "ZeroShot",
     "appearance",
     "auroc",
     "average_precision",
@@ -46,4 +48,6 @@ __all__ = [
     "shortcut_audit",
     "ssim",
     "tpr_at_fpr",
+    "zero_shot_classifier",
+    "zero_shot_head",
 ]

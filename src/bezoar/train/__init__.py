@@ -2,6 +2,9 @@
 
 from bezoar.train.adversarial import Adversary, ascended
 from bezoar.train.augment import crop_and_flip, cut_out, shift_and_mirror
+from bezoar.train.clip import PairBatch, PairObjective, contrast, train_clip
+from bezoar.train.clip_losses import clip_loss, unimodal_loss
+from bezoar.train.clip_settings import ClipTraining, decay_groups
 from bezoar.train.denoiser import DenoiserTraining, train_denoiser
 from bezoar.train.energy import train_energy
 from bezoar.train.energy_settings import EnergyTraining
@@ -11,18 +14,26 @@ from bezoar.train.vae import TrainedVAE, VAETraining, train_dvae
 
 __all__ = [
     "Adversary",
+    "ClipTraining",
     "DenoiserTraining",
     "EnergyTraining",
+    "PairBatch",
+    "PairObjective",
     "TrainedVAE",
     "Training",
     "VAETraining",
     "ascended",
+    "clip_loss",
+    "contrast",
     "crop_and_flip",
     "cut_out",
+    "decay_groups",
     "run_epoch",
     "shift_and_mirror",
     "train_classifier",
+    "train_clip",
     "train_denoiser",
     "train_dvae",
     "train_energy",
+    "unimodal_loss",
 ]
