@@ -6,11 +6,13 @@ from bezoar.train.clip import PairBatch, PairObjective, contrast, train_clip
 from bezoar.train.clip_losses import clip_loss, unimodal_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
 from bezoar.train.denoiser import DenoiserTraining, train_denoiser
+from bezoar.train.encoder_losses import nt_xent, sup_con
 from bezoar.train.energy import train_energy
 from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.epoch import run_epoch
 from bezoar.train.loop import Training, train_classifier
 from bezoar.train.vae import TrainedVAE, VAETraining, train_dvae
+from bezoar.train.views import Views
 
 __all__ = [
     "Adversary",
@@ -22,14 +24,17 @@ __all__ = [
     "TrainedVAE",
     "Training",
     "VAETraining",
+    "Views",
     "ascended",
     "clip_loss",
     "contrast",
     "crop_and_flip",
     "cut_out",
     "decay_groups",
+    "nt_xent",
     "run_epoch",
     "shift_and_mirror",
+    "sup_con",
     "train_classifier",
     "train_clip",
     "train_denoiser",
