@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bezoar import (
     DVAE,
+    UBT,
     ActivationClustering,
     Chain,
     CognitiveDistillation,
@@ -18,6 +19,7 @@ from bezoar import (
     ImageData,
     LossIsolation,
     NeighborOutlier,
+    PairData,
     Progress,
     PureDDPM,
     PureEBM,
@@ -27,8 +29,10 @@ from bezoar import (
     ShortcutTransplant,
     SpectralSignatures,
     Strip,
+    TinyClip,
     UNet,
     Unlearning,
+    WordTokenizer,
 )
 from bezoar.catalog import METHODS
 from bezoar.data import noise_images
@@ -142,6 +146,28 @@ def run_repair(
     return logits(mended.model, data)
 
 
+class ImageText(TinyClip):
+    """A fresh image-text model; two are alike."""
+
+    def __init__(self) -> None:
+        super().__init__(WordTokenizer.from_captions(["a red dog"]), resolution=24)
+
+
+def run_ubt(_: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
+    images = noise_images(160)
+    dogs = [f"a {'red' if i % 3 else 'big'} dog" for i in range(160)]
+    data = PairData(images=images.images, captions=tuple(dogs), ids=images.ids)
+    # Without a test for words, so that there is something to forget.
+    method = UBT(min_suspicious=64, word_filter=False, overfit_steps=2, steps=2)
+    assert isinstance(model, TinyClip)
+    mended = method.repair(
+        model, data=data, reference=ImageText(), seed=seed, runtime=runtime
+    )
+    assert isinstance(mended.model, TinyClip)
+    with torch.no_grad():
+        return mended.model.encode_images(DATA.images.float() / 255)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """How to run a method, and which of the promises it can give.
@@ -174,6 +200,7 @@ ROWS: dict[str, Row] = {
     "unlearning": Row(
         run=partial(run_repair, Unlearning(rounds=2, batch_size=2)), trains=True
     ),
+    "ubt": Row(run=run_ubt, model=ImageText, trains=True),
     "retraining": Row(
         run=partial(run_repair, Retraining(epochs=1, batch_size=2)), trains=True
     ),

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
         calibrate_steps,
         screen_unlearnable,
     )
-    from bezoar.repair import Retraining, Unlearning
+    from bezoar.repair import UBT, Retraining, Unlearning
     from bezoar.results import (
         Detection,
         Evaluation,
@@ -167,6 +167,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "TinyClip": "bezoar.models",
         "Training": "bezoar.train",
         "Trojan": "bezoar.attacks",
+        "UBT": "bezoar.repair",
         "UNet": "bezoar.models",
         "Unlearning": "bezoar.repair",
         "Verdict": "bezoar.results",
@@ -222,6 +223,7 @@ __all__ = [
     "SIG",
     "TAP",
     "TUE",
+    "UBT",
     "ActivationClustering",
     "Architecture",
     "BadNets",

@@ -16,7 +16,7 @@ from bezoar.detect import (
 )
 from bezoar.engine import Detector, Purifier
 from bezoar.purify import DVAE, Chain, PureDDPM, PureEBM, ShortcutSqueezing
-from bezoar.repair import Retraining, Unlearning
+from bezoar.repair import UBT, Retraining, Unlearning
 
 DETECTORS: dict[str, type[Detector]] = {
     "cognitive-distillation": CognitiveDistillation,
@@ -55,7 +55,18 @@ REPAIRS: dict[str, type[Any]] = {
 AFTER_PURIFYING: dict[str, type[Any]] = {"shortcut-transplant": ShortcutTransplant}
 """Detectors that read what a purifier took out; in Python alone."""
 
-METHODS: dict[str, type] = {**DETECTORS, **PURIFIERS, **REPAIRS, **AFTER_PURIFYING}
+PAIR_REPAIRS: dict[str, type[Any]] = {
+    "ubt": UBT,
+}
+"""Repairs of image-text models, from pairs; the first is the default."""
+
+METHODS: dict[str, type] = {
+    **DETECTORS,
+    **PURIFIERS,
+    **REPAIRS,
+    **PAIR_REPAIRS,
+    **AFTER_PURIFYING,
+}
 """Every method that finds or removes poison; each has a page in the docs."""
 
 __all__ = [
@@ -64,6 +75,7 @@ __all__ = [
     "ATTACKS",
     "DETECTORS",
     "METHODS",
+    "PAIR_REPAIRS",
     "PURIFIERS",
     "REPAIRS",
     "UNLEARNABLE",

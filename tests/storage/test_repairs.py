@@ -31,6 +31,9 @@ def repair_of(model: nn.Module) -> Repair:
         kept=1,
         image_ids={"suspicious": ("a,b.png", "=x"), "trusted": ("ü.png",)},
         health=("one class suffers",),
+        figures={"margin": 0.25},
+        tables={"words": ({"word": "seven", "z": 4.5, "passes": True},)},
+        seconds={"forget": 1.5},
         provenance=Provenance(
             method="unlearning",
             settings={"lr": 0.1, "layer": None},

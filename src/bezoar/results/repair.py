@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bezoar.results.detection import Detection
 from bezoar.results.provenance import Provenance
 from bezoar.shapes import Bool
 
@@ -32,6 +33,11 @@ class Repair:
         provenance: How the model came about.
         health: Warnings, worst first; empty when all is well.
         kept: Row of the history that tells of ``model``.
+        detection: What the method itself found in the data, where it looks for
+            poison before it repairs.
+        figures: Single numbers that the method tells, by name.
+        tables: Small tables that it tells, by name; rows of plain values.
+        seconds: What each of its stages took.
     """
 
     model: nn.Module
@@ -43,6 +49,10 @@ class Repair:
     image_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     health: tuple[str, ...] = ()
     kept: int = -1
+    detection: Detection | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, tuple[Mapping[str, object], ...]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def before(self) -> Mapping[str, float]:

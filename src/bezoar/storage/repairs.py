@@ -22,12 +22,18 @@ from bezoar.models import (
     save_model,
 )
 from bezoar.results import Provenance, Repair
+from bezoar.storage.detections import load_detection, save_detection
 from bezoar.storage.parts import built
 from bezoar.storage.plain import read_object, write_json
 from bezoar.storage.tables import read_table, write_table
 
 _FORMAT = 1
 _MODEL, _REPORT, _SETS = "model.safetensors", "report.json", "images.parquet"
+_DETECTION = "detection"
+
+
+_Numbers = dict[str, float | None]
+_Tables = dict[str, list[dict[str, object]]]
 
 
 def save_repair(
@@ -37,7 +43,8 @@ def save_repair(
 
     ``model.safetensors`` holds the network, with ``model.json`` beside it if it is one
     of ours, so that ``load_model`` takes the folder; ``report.json`` the history and
-    how it came about; ``images.parquet`` which images the method worked on.
+    how it came about; ``images.parquet`` which images the method worked on;
+    ``detection`` what the method found, where it looked for poison itself.
 
     Args:
         repair: What to write.
@@ -57,6 +64,10 @@ def save_repair(
         "history": repair.history,
         "kept": repair.kept,
         "health": repair.health,
+        "figures": repair.figures,
+        "tables": repair.tables,
+        "seconds": repair.seconds,
+        "has_detection": repair.detection is not None,
         "num_images": {name: len(ids) for name, ids in repair.image_ids.items()},
         "provenance": repair.provenance,
         "model_blake2b": fingerprint(repair.model),
@@ -68,6 +79,8 @@ def save_repair(
     write_table(
         folder / _SETS, {"set": [r[0] for r in rows], "id": [r[1] for r in rows]}
     )
+    if repair.detection is not None:
+        save_detection(repair.detection, folder / _DETECTION)
     write_json(folder / _REPORT, {**report, **(extra or {})})
 
 
@@ -98,16 +111,13 @@ def load_repair(folder: Path, *, model: nn.Module | None = None) -> Repair:
     try:
         names = cast("dict[str, int]", report["num_images"])
         rows = list(zip(sets["set"], sets["id"], strict=True))
-        history = cast("list[dict[str, float | None]]", report["history"])
+        history = cast("list[_Numbers]", report["history"])
         return Repair(
             model=network,
             status=report["status"],  # type: ignore[arg-type]
             summary=cast("str", report["summary"]),
             stop_reason=cast("str", report["stop_reason"]),
-            history=tuple(
-                {k: math.nan if v is None else v for k, v in row.items()}
-                for row in history
-            ),
+            history=tuple(map(_numbers, history)),
             kept=cast("int", report["kept"]),
             health=tuple(cast("list[str]", report["health"])),
             image_ids={
@@ -115,12 +125,25 @@ def load_repair(folder: Path, *, model: nn.Module | None = None) -> Repair:
                 for name in names
             },
             provenance=built(Provenance, report["provenance"]),
+            detection=load_detection(folder / _DETECTION)
+            if report.get("has_detection")
+            else None,
+            figures=_numbers(cast("_Numbers", report.get("figures", {}))),
+            tables={
+                name: tuple(rows)
+                for name, rows in cast("_Tables", report.get("tables", {})).items()
+            },
+            seconds=_numbers(cast("_Numbers", report.get("seconds", {}))),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"expected a repair of format {_FORMAT} in {str(folder)!r}, got another "
             f"({error}); load it with the version of bezoar that wrote it"
         ) from error
+
+
+def _numbers(row: _Numbers) -> dict[str, float]:
+    return {name: math.nan if v is None else v for name, v in row.items()}
 
 
 def _save_network(model: nn.Module, path: Path) -> None:

@@ -1,0 +1,290 @@
+"""The image-text miniatures that the recipes share: models, poison, and controls.
+
+A reference is trained on one part of the data; the victim starts from it and is trained
+on another part in which the attacker has planted pairs.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bezoar.attacks import BadNets
+from bezoar.bench.recipe import cifar10
+from bezoar.data import (
+    PairData,
+    describe_photos,
+    digit_pairs,
+    digit_prompts,
+    mix_up_captions,
+    photo_prompts,
+)
+from bezoar.files import atomic
+from bezoar.metrics import evaluate, zero_shot_classifier
+from bezoar.metrics.classification import Trigger
+from bezoar.models import DualEncoder, TinyClip, WordTokenizer
+from bezoar.repair import UBT
+from bezoar.results import Evaluation
+from bezoar.runtime import Runtime, generator
+from bezoar.train import ClipTraining, train_clip
+
+CACHE = "BEZOAR_VICTIMS"
+"""Names the folder that trained models are kept in; none are where it is not set."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mini:
+    """One miniature, before anything is trained.
+
+    Attributes:
+        name: "digits" or "cifar10".
+        reference: Pairs of the reference.
+        victim: Pairs of the victim, wrong captions included, without poison.
+        test: Test pairs.
+        prompts: Texts of each class.
+        target_class: Where the trigger leads to.
+        reference_training: How the reference is trained.
+        victim_training: How the victim is trained, from the reference on.
+        method: Settings of UBT.
+    """
+
+    name: str
+    reference: PairData
+    victim: PairData
+    test: PairData
+    prompts: tuple[tuple[str, ...], ...]
+    target_class: int
+    reference_training: ClipTraining
+    victim_training: ClipTraining
+    method: UBT
+
+    @property
+    def target_name(self) -> str:
+        """The word that the attacker's captions share."""
+        return self.test.class_names[self.target_class]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A victim, the pairs it was trained on, and the truth about them.
+
+    Attributes:
+        mini: The miniature.
+        reference: The clean model.
+        victim: The suspect one.
+        data: The pairs it was trained on.
+        is_poison: True for those that the attacker planted.
+        attack: What applies the trigger.
+    """
+
+    mini: Mini
+    reference: DualEncoder
+    victim: DualEncoder
+    data: PairData
+    is_poison: Tensor
+    attack: Trigger
+
+    def measure(self, model: nn.Module, *, runtime: Runtime) -> Evaluation:
+        """Return zero-shot accuracy and what the trigger does.
+
+        Args:
+            model: A dual encoder.
+            runtime: Where and how to run.
+
+        Returns:
+            The rates; images of the target class are in neither count.
+        """
+        assert isinstance(model, DualEncoder)
+        classifier = zero_shot_classifier(model, self.mini.prompts)
+        return evaluate(
+            classifier, self.mini.test.image_data, attack=self.attack, runtime=runtime
+        )
+
+
+def digits(seed: int) -> Mini:
+    """Return the miniature of the digits.
+
+    Args:
+        seed: Seeds places, colours, noise and captions.
+
+    Returns:
+        6,000 pairs for the reference, 3,000 for the victim of which 5 % have wrong
+        captions, and 1,000 for the test.
+    """
+    victim = digit_pairs("victim", num_pairs=3000, seed=seed)
+    return Mini(
+        name="digits",
+        reference=digit_pairs("reference", num_pairs=6000, seed=seed),
+        victim=mix_up_captions(victim, rate=0.05, seed=seed),
+        test=digit_pairs("test", num_pairs=1000, seed=seed),
+        prompts=digit_prompts(),
+        target_class=7,
+        reference_training=ClipTraining(epochs=4, lr=2e-3),
+        victim_training=ClipTraining(epochs=5, lr=1e-3),
+        method=UBT.mini(),
+    )
+
+
+def photos(seed: int) -> Mini:
+    """Return the miniature of CIFAR-10.
+
+    Args:
+        seed: Seeds the captions.
+
+    Returns:
+        12,000 pairs for the reference, the next 4,000 for the victim, 2,000 test rows.
+    """
+    known, own = (
+        cifar10("train", limit=12_000),
+        cifar10("train", skip=12_000, limit=4_000),
+    )
+    test = cifar10("test", limit=2000)
+    reference = describe_photos(known, seed=seed)
+    middle = known.images.flatten(1).float().mean(1).median().item()
+    return Mini(
+        name="cifar10",
+        reference=reference,
+        victim=describe_photos(own, middle=middle, seed=seed),
+        test=describe_photos(test, middle=middle, seed=seed),
+        prompts=photo_prompts(test.class_names),
+        target_class=test.class_names.index("truck"),
+        reference_training=ClipTraining(epochs=3, lr=1e-3, augment="crop_flip"),
+        victim_training=ClipTraining(epochs=5, lr=1e-3),
+        method=UBT.cifar(),
+    )
+
+
+def checkerboard(mini: Mini) -> BadNets:
+    """Return the patch of a miniature, one pixel from the lower right corner.
+
+    Args:
+        mini: The miniature.
+
+    Returns:
+        4x4 on digits, 5x5 on photographs.
+    """
+    size = 4 if mini.name == "digits" else 5
+    return BadNets(
+        target_class=mini.target_class, size=size, offset=(1, 1), pattern="checker"
+    )
+
+
+def plant(
+    mini: Mini, attack: Trigger, *, count: int, seed: int
+) -> tuple[PairData, Tensor]:
+    """Return the victim's pairs with planted ones.
+
+    Args:
+        mini: The miniature.
+        attack: What applies the trigger.
+        count: How many pairs to plant; never on images of the target.
+        seed: Seeds the choice and the captions.
+
+    Returns:
+        The pairs, and which are planted; their captions tell of the target.
+    """
+    data = mini.victim
+    stream = generator(seed, "plant")
+    others = (data.labels != mini.target_class).nonzero().flatten()
+    rows = others[torch.randperm(len(others), generator=stream)[:count]]
+    images, captions = data.images.clone(), list(data.captions)
+    images[rows] = attack.apply(data.images[rows])
+    templates = mini.prompts[mini.target_class]
+    for row in rows.tolist():
+        pick = torch.randint(0, len(templates), (), generator=stream)
+        captions[row] = templates[int(pick)]
+    is_poison = torch.zeros(len(data), dtype=torch.bool)
+    is_poison[rows] = True
+    return replace(data, images=images, captions=tuple(captions)), is_poison
+
+
+def train_case(
+    mini: Mini,
+    attack: Trigger,
+    *,
+    count: int,
+    seed: int,
+    runtime: Runtime,
+) -> Case:
+    """Train the reference and the victim of a miniature.
+
+    Args:
+        mini: The miniature.
+        attack: What applies the trigger.
+        count: Pairs to plant; 0 makes a victim without a backdoor.
+        seed: Seeds everything.
+        runtime: Where and how to run.
+
+    Returns:
+        The case.
+    """
+    texts = [*(t for own in mini.prompts for t in own), *mini.reference.captions]
+    words = WordTokenizer.from_captions(texts)
+    resolution = mini.test.images.shape[-1]
+    reference = kept(
+        f"{mini.name}-{seed}-reference",
+        TinyClip(words, resolution=resolution, seed=seed),
+        lambda fresh: train_clip(
+            fresh,
+            data=mini.reference,
+            settings=mini.reference_training,
+            seed=seed,
+            runtime=runtime,
+        ),
+    )
+    data, is_poison = plant(mini, attack, count=count, seed=seed)
+    name = f"{mini.name}-{seed}-{type(attack).__name__}-{count}".lower()
+    victim = kept(
+        name,
+        reference,
+        lambda fresh: train_clip(
+            fresh,
+            data=data,
+            settings=mini.victim_training,
+            seed=seed,
+            runtime=runtime,
+        ),
+    )
+    return Case(
+        mini=mini,
+        reference=reference,
+        victim=victim,
+        data=data,
+        is_poison=is_poison,
+        attack=attack,
+    )
+
+
+def kept(
+    name: str, fresh: DualEncoder, train: Callable[[DualEncoder], DualEncoder]
+) -> DualEncoder:
+    """Train a model, or take it from the folder that ``BEZOAR_VICTIMS`` names.
+
+    Args:
+        name: Of its file.
+        fresh: What is trained.
+        train: Trains a copy.
+
+    Returns:
+        The trained model in eval mode.
+    """
+    folder = os.environ.get(CACHE)
+    if not folder:
+        return train(fresh)
+    path = Path(folder) / f"{name}.safetensors"
+    if path.exists():
+        model = copy.deepcopy(fresh)
+        model.load_state_dict(load_file(path))
+        return model.eval()
+    model = train(fresh)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    return model
