@@ -73,13 +73,13 @@ def from_transformers(place: str, *, unsafe_pickle: bool) -> tuple[Normalized, i
             f"{untrained[0]!r}; give a model that was trained to classify images"
         )
     check_weights(model)
-    mean, std = _statistics(processor)
+    mean, std = statistics_of(processor)
     count = int(model.config.num_labels)
     classifier = Normalized(
         Logits(model),
         mean=mean,
         std=std,
-        image_size=_size(getattr(model.config, "image_size", None), processor),
+        image_size=size_of(getattr(model.config, "image_size", None), processor),
         class_names=[str(model.config.id2label.get(i, i)) for i in range(count)],
     )
     return classifier, count
@@ -105,7 +105,7 @@ def _loaded(
     import transformers  # its import takes seconds
     from transformers.image_processing_base import ImageProcessingMixin
 
-    with _quiet(transformers.utils.logging), torch.random.fork_rng(devices=[]):
+    with quietly(transformers.utils.logging), torch.random.fork_rng(devices=[]):
         processor, _ = ImageProcessingMixin.get_image_processor_dict(
             place, local_files_only=local_files_only
         )
@@ -121,8 +121,15 @@ def _loaded(
 
 
 @contextmanager
-def _quiet(log: Any) -> Iterator[None]:
-    # No bars, and no warnings of what becomes an error of ours.
+def quietly(log: Any) -> Iterator[None]:
+    """Keep transformers from writing bars, and warnings of what becomes our error.
+
+    Args:
+        log: Its logging module.
+
+    Yields:
+        Nothing; its settings are put back at the end.
+    """
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
@@ -134,8 +141,19 @@ def _quiet(log: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _statistics(processor: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    # For images in [0, 1], while the processor's scale goes from 0 to ``gain``.
+def statistics_of(processor: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Return the statistics of an image processor, for images in [0, 1].
+
+    Args:
+        processor: Its settings.
+
+    Returns:
+        Means and standard deviations by channel.
+
+    Raises:
+        ModelError: If they are not told.
+    """
+    # Its own scale goes from 0 to ``gain``.
     gain = 255 * processor.get("rescale_factor", 1 / 255)
     if not processor.get("do_rescale", True):
         gain = 255.0
@@ -150,7 +168,16 @@ def _statistics(processor: Mapping[str, Any]) -> tuple[list[float], list[float]]
     return [mean / gain for mean in means], [std / gain for std in stds]
 
 
-def _size(size: object, processor: Mapping[str, Any]) -> int | None:
+def size_of(size: object, processor: Mapping[str, Any]) -> int | None:
+    """Return the side of the images that a model takes.
+
+    Args:
+        size: What its settings tell.
+        processor: Settings of its image processor.
+
+    Returns:
+        The side in pixels, or None where neither tells one.
+    """
     told = [size]
     for name in ("crop_size", "size"):
         value = processor.get(name)

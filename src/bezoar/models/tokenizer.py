@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +17,25 @@ from bezoar.shapes import Int64
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")  # noqa: RUF001, both apostrophes occur
 _PAD, _UNKNOWN, _FIRST_WORD = 0, 1, 2
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns captions into ids; the end of text has the highest id of a row."""
+
+    @property
+    def num_ids(self) -> int:
+        """How many ids there are."""
+        ...  # pragma: no cover
+
+    @property
+    def context_length(self) -> int:
+        """Most ids of a caption, start and end included."""
+        ...  # pragma: no cover
+
+    def __call__(self, captions: Sequence[str]) -> Int64[Tensor, "b l"]:
+        """Return ids, padded to the longest of these captions."""
+        ...  # pragma: no cover
 
 
 def caption_words(caption: str) -> tuple[str, ...]:
