@@ -30,7 +30,13 @@ if TYPE_CHECKING:
         Trojan,
         WaNet,
     )
-    from bezoar.data import ImageData, PairData, open_source, write_source
+    from bezoar.data import (
+        ImageData,
+        PairData,
+        open_pairs,
+        open_source,
+        write_source,
+    )
     from bezoar.detect import (
         ActivationClustering,
         CognitiveDistillation,
@@ -189,6 +195,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "load_model": "bezoar.models",
         "load_purification": "bezoar.storage",
         "load_repair": "bezoar.storage",
+        "open_pairs": "bezoar.data",
         "open_source": "bezoar.data",
         "purify_source": "bezoar.engine",
         "save_denoiser": "bezoar.models",
@@ -293,6 +300,7 @@ __all__ = [
     "load_model",
     "load_purification",
     "load_repair",
+    "open_pairs",
     "open_source",
     "purify_source",
     "save_denoiser",

@@ -91,7 +91,8 @@ def hub_clip(folder: Path, **text: object) -> Any:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPModel(config).eval()
+        model: Any = CLIPModel(config)
+        model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
@@ -119,7 +120,8 @@ def test_a_model_of_transformers_computes_as_it_does_there(tmp_path: Path) -> No
 def _mask(ids: Tensor, model: Any) -> Tensor:
     # up to the first end; as a bool, for a tower that inverts it: ~1 is -2
     end = ids == model.config.text_config.eos_token_id
-    return (end.cumsum(1) - end.int()) == 0
+    before: Tensor = (end.cumsum(1) - end.int()) == 0
+    return before
 
 
 def test_a_cut_off_text_still_ends_and_padding_changes_nothing(tmp_path: Path) -> None:
@@ -154,7 +156,8 @@ def test_a_repaired_model_goes_back_to_transformers(tmp_path: Path) -> None:
         json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
     )
     model = load_dual_encoder(str(tmp_path / "a"))
-    torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.1] * 3))  # type: ignore[union-attr]
+    assert isinstance(model, TransformersClip)
+    torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.1] * 3))
     with torch.no_grad():
         model.image_parameters()[0].add_(1)
     save_dual_encoder(model, tmp_path / "b")
@@ -281,6 +284,6 @@ def test_what_cannot_be_saved_or_found_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="CLIP model and its tokenizer"):
         load_dual_encoder(str(tmp_path))
     model = small()
-    model.tokenizer = SimpleNamespace(num_ids=3)  # type: ignore[assignment]
+    model.tokenizer = SimpleNamespace(num_ids=3)
     with pytest.raises(ModelError, match="expected a WordTokenizer to save"):
         save_dual_encoder(model, tmp_path)

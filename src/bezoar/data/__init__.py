@@ -15,11 +15,18 @@ from bezoar.data.images import (
     join,
     to_uint8,
 )
+from bezoar.data.pair_source import PairBlock, PairSource, open_pairs
 from bezoar.data.pairs import PairData, join_pairs
-from bezoar.data.samples import digit_images, noise_images
+from bezoar.data.samples import (
+    digit_images,
+    noise_images,
+    shape_pairs,
+    shape_prompts,
+)
 from bezoar.data.source import Block, Format, ImageSource, open_source
 from bezoar.data.write import write_source
 from bezoar.data.write_images import write_images
+from bezoar.data.write_pairs import write_pairs
 
 __all__ = [
     "UNLABELLED",
@@ -27,7 +34,9 @@ __all__ = [
     "Format",
     "ImageData",
     "ImageSource",
+    "PairBlock",
     "PairData",
+    "PairSource",
     "Unreadable",
     "content_keys",
     "decode_image",
@@ -39,9 +48,13 @@ __all__ = [
     "join_pairs",
     "mix_up_captions",
     "noise_images",
+    "open_pairs",
     "open_source",
     "photo_prompts",
+    "shape_pairs",
+    "shape_prompts",
     "to_uint8",
     "write_images",
+    "write_pairs",
     "write_source",
 ]

@@ -22,6 +22,7 @@ from bezoar.data.columns import (
 )
 from bezoar.data.labels import Classes, find_classes
 from bezoar.data.records import Record
+from bezoar.data.texts import with_captions
 from bezoar.errors import EmptyError, InputError
 
 _BATCH_BYTES = 16 << 20
@@ -39,6 +40,7 @@ class ParquetReader:
         label_column: Holds the labels; None if there are none.
         classes: What the labels mean.
         num_images: Rows of all files.
+        text_column: Holds the captions, in a set of pairs.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class ParquetReader:
     label_column: str | None
     classes: Classes
     num_images: int
+    text_column: str | None = None
 
     def records(self) -> Iterator[Record]:
         """Iterate over the rows.
@@ -55,11 +58,15 @@ class ParquetReader:
             One record per row; the rows after a damaged place have a reason.
         """
         names = [n for n in (self.image_column, self.label_column) if n is not None]
+        texts = [] if self.text_column is None else [self.text_column]
         for shard in self.shards:
             row = 0
             try:
-                for batch in batches(self.root / shard, names):
-                    yield from table_records(shard, row, batch.columns, self.classes)
+                for batch in batches(self.root / shard, names + texts):
+                    columns = [batch.column(n) for n in names]
+                    told = [batch.column(n).to_pylist() for n in texts]
+                    rows = table_records(shard, row, columns, self.classes)
+                    yield from with_captions(rows, told)
                     row += len(batch)
             except (pa.ArrowException, OSError) as error:
                 reason = f"the file is damaged from row {row} on ({_words(error)})"
@@ -89,7 +96,7 @@ def open_parquet(
         InputError: If a file is damaged, lacks a column or differs from the others.
         EmptyError: If there are no rows.
     """
-    schemas = [_schema(root / shard) for shard in shards]
+    schemas = [schema_of(root / shard) for shard in shards]
     columns = find_columns(
         schemas[0],
         features_of(schemas[0]),
@@ -161,7 +168,18 @@ def num_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def _schema(path: Path) -> pa.Schema:
+def schema_of(path: Path) -> pa.Schema:
+    """Return the schema of a parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The schema, with what its metadata say.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
     try:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:

@@ -36,6 +36,7 @@ class Record:
         data: The bytes of the image file, where the row holds them.
         path: The image file, where the row is a file.
         reason: Why there is nothing to read; None for all other rows.
+        caption: The text of the row, in a set of pairs.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Record:
     data: bytes | None = None
     path: Path | None = None
     reason: str | None = None
+    caption: str | None = None
 
     def read(self, *, max_bytes: int) -> bytes:
         """Return the bytes of the image file.

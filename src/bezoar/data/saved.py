@@ -17,6 +17,7 @@ from bezoar.data.columns import (
 )
 from bezoar.data.labels import Classes, find_classes
 from bezoar.data.records import Record, is_safe_name
+from bezoar.data.texts import with_captions
 from bezoar.errors import EmptyError, InputError
 
 _ROWS = 64
@@ -34,6 +35,7 @@ class SavedReader:
         label_column: Holds the labels; None if there are none.
         classes: What the labels mean.
         num_images: How many rows there are.
+        text_column: Holds the captions, in a set of pairs.
     """
 
     root: Path
@@ -43,6 +45,7 @@ class SavedReader:
     label_column: str | None
     classes: Classes
     num_images: int
+    text_column: str | None = None
 
     def records(self) -> Iterator[Record]:
         """Iterate over the rows.
@@ -51,11 +54,14 @@ class SavedReader:
             One record per row; the rows after a damaged place have a reason.
         """
         names = [n for n in (self.image_column, self.label_column) if n is not None]
+        texts = [] if self.text_column is None else [self.text_column]
         row = 0
         try:
-            for table in tables(self.folder, names):
-                parts = [column.combine_chunks() for column in table.columns]
-                yield from table_records(self.split, row, parts, self.classes)
+            for table in tables(self.folder, names + texts):
+                parts = [table.column(n).combine_chunks() for n in names]
+                told = [table.column(n).to_pylist() for n in texts]
+                rows = table_records(self.split, row, parts, self.classes)
+                yield from with_captions(rows, told)
                 row += len(table)
         except pa.ArrowException as error:
             reason = f"the file is damaged from row {row} on ({error})"

@@ -109,15 +109,26 @@ class ImageSource:
                 f"expected positive sizes, got blocks of {block_size} and images of "
                 f"{image_size}; correct them"
             )
-        yield from self._blocks(self.records(), block_size, image_size, skip)
+        yield from self.blocks_of(self.records(), block_size, image_size, skip)
 
-    def _blocks(
+    def blocks_of(
         self,
         records: Iterator[Record],
         block_size: int,
         image_size: tuple[int, int],
         skip: Container[int] = (),
     ) -> Iterator[Block]:
+        """Iterate over given rows of the set, a block at a time.
+
+        Args:
+            records: Rows; of each block they are taken before it is given.
+            block_size: Rows per block.
+            image_size: Height and width to resize to.
+            skip: Indices of blocks that are not decoded.
+
+        Yields:
+            The blocks in order.
+        """
         with ThreadPoolExecutor(_THREADS) as pool:
             for index in count():
                 rows = islice(records, block_size)
@@ -183,7 +194,7 @@ class ImageSource:
         size = image_size or self.probe_size()
         parts: list[ImageData] = []
         unreadable: list[Unreadable] = []
-        for block in self._blocks(islice(self.records(), limit), _BLOCK, size):
+        for block in self.blocks_of(islice(self.records(), limit), _BLOCK, size):
             parts += [] if block.data is None else [block.data]
             unreadable += block.unreadable
         if not parts:

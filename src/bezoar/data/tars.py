@@ -21,6 +21,7 @@ from bezoar.data.records import (
     is_text,
     too_large,
 )
+from bezoar.data.texts import captioned, raw_caption
 from bezoar.errors import EmptyError
 
 _LABEL_BYTES = 1 << 20
@@ -40,6 +41,9 @@ class TarReader:
         classes: What the labels mean.
         num_images: Samples of all archives.
         max_bytes: Larger images are refused unread.
+        is_captioned: Whether every sample has to have a caption.
+        text_column: Field, or key in "json", of the captions; None takes "txt", or a
+            customary key.
     """
 
     root: Path
@@ -49,6 +53,8 @@ class TarReader:
     classes: Classes
     num_images: int
     max_bytes: int
+    is_captioned: bool = False
+    text_column: str | None = None
 
     def records(self) -> Iterator[Record]:
         """Iterate over the samples.
@@ -79,7 +85,10 @@ class TarReader:
         if data is not None and len(data) < member.size:
             data, reason = None, "truncated: the archive ends too early"
         id_ = escaped(f"{shard}#{sample.key}")
-        return Record(id=id_, label=label, data=data, reason=reason)
+        record = Record(id=id_, label=label, data=data, reason=reason)
+        if not self.is_captioned:
+            return record
+        return captioned(record, raw_caption(handle, sample, self.text_column))
 
 
 def _refusal(member: tarfile.TarInfo, max_bytes: int) -> str | None:

@@ -43,7 +43,7 @@ class OpenClip(DualEncoder):
         self.model, self.tokenizer, self.name = model, tokenizer, name
         visual: Any = model.visual
         self.resolution = square_size(visual.image_size) or 224
-        self.context_length = int(getattr(model, "context_length", 77))  # type: ignore[arg-type]
+        self.context_length = int(getattr(self.clip, "context_length", 77))
         told = (
             ("mean", getattr(visual, "image_mean", None) or CLIP_MEAN),
             ("std", getattr(visual, "image_std", None) or CLIP_STD),
@@ -53,14 +53,19 @@ class OpenClip(DualEncoder):
             self.register_buffer(buffer, tensor, persistent=False)
 
     @property
+    def clip(self) -> Any:
+        """The model inside, whose type a module's attribute does not tell."""
+        return self.model
+
+    @property
     def log_scale(self) -> nn.Parameter:
         """Logarithm of the factor that cosines are multiplied by in the loss."""
-        scale: nn.Parameter = self.model.logit_scale  # type: ignore[assignment]
+        scale: nn.Parameter = self.clip.logit_scale
         return scale
 
     def image_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the image tower."""
-        visual: nn.Module = self.model.visual  # type: ignore[assignment]
+        visual: nn.Module = self.clip.visual
         return list(visual.parameters())
 
     def tokenize(self, captions: Sequence[str]) -> Int64[Tensor, "b l"]:
@@ -72,13 +77,13 @@ class OpenClip(DualEncoder):
     def encode_images(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]:
         """Return unit vectors of images in [0, 1]."""
         shown = (self.fit(images) - self.mean) / self.std
-        return unit(self.model.encode_image(shown.to(self.log_scale.dtype)))  # type: ignore[operator]
+        return unit(self.clip.encode_image(shown.to(self.log_scale.dtype)))
 
     def encode_texts(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Return unit vectors of texts; padded here, as open_clip wants all of it."""
         missing = self.context_length - ids.shape[1]
         whole = nn.functional.pad(ids, (0, missing))
-        return unit(self.model.encode_text(whole))  # type: ignore[operator]
+        return unit(self.clip.encode_text(whole))
 
     def save(self, path: Path) -> None:
         """Save the weights, for ``open_clip:NAME@FILE``.

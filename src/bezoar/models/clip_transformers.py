@@ -47,19 +47,24 @@ class TransformersClip(DualEncoder):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
         self.processor = dict(processor)
-        text = model.config.text_config  # type: ignore[union-attr]
+        text = self.clip.config.text_config
         _check_tokenizer(tokenizer, text)
-        self.resolution = int(model.config.vision_config.image_size)  # type: ignore[union-attr, arg-type]
-        self.context_length = int(text.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        self.resolution = int(self.clip.config.vision_config.image_size)
+        self.context_length = int(text.max_position_embeddings)
         mean, std = statistics_of(processor) if processor else (CLIP_MEAN, CLIP_STD)
         for name, values in (("mean", mean), ("std", std)):
             told = torch.tensor(values).view(-1, 1, 1)
             self.register_buffer(name, told, persistent=False)
 
     @property
+    def clip(self) -> Any:
+        """The model inside, whose type a module's attribute does not tell."""
+        return self.model
+
+    @property
     def log_scale(self) -> nn.Parameter:
         """Logarithm of the factor that cosines are multiplied by in the loss."""
-        scale: nn.Parameter = self.model.logit_scale  # type: ignore[assignment]
+        scale: nn.Parameter = self.clip.logit_scale
         return scale
 
     def image_parameters(self) -> list[nn.Parameter]:
@@ -89,9 +94,7 @@ class TransformersClip(DualEncoder):
         """Return unit vectors of images in [0, 1]."""
         shown = (self.fit(images) - self.mean) / self.std
         kind = self.log_scale.dtype
-        return unit(
-            _vectors(self.model.get_image_features(pixel_values=shown.to(kind)))
-        )  # type: ignore[operator]
+        return unit(_vectors(self.clip.get_image_features(pixel_values=shown.to(kind))))
 
     def encode_texts(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Return unit vectors of texts.
@@ -99,7 +102,7 @@ class TransformersClip(DualEncoder):
         No mask is passed: the tower is causal and is read at the first end, so what
         follows has no influence, and no mask can be of a wrong type.
         """
-        return unit(_vectors(self.model.get_text_features(input_ids=ids)))  # type: ignore[operator]
+        return unit(_vectors(self.clip.get_text_features(input_ids=ids)))
 
     def save(self, folder: Path) -> None:
         """Save model, tokenizer and processor as transformers does.
@@ -110,7 +113,7 @@ class TransformersClip(DualEncoder):
         import transformers
 
         with quietly(transformers.utils.logging):
-            self.model.save_pretrained(folder)  # type: ignore[operator]
+            self.clip.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
         if self.processor:
             with atomic(folder / _PROCESSOR) as temporary:
@@ -140,7 +143,7 @@ def load_transformers_clip(
     is_local = Path(place).is_dir()
     try:
         with quietly(transformers.utils.logging), torch.random.fork_rng(devices=[]):
-            model, info = transformers.CLIPModel.from_pretrained(
+            loaded: Any = transformers.CLIPModel.from_pretrained(
                 place,
                 local_files_only=is_local,
                 use_safetensors=None if unsafe_pickle else True,
@@ -157,6 +160,7 @@ def load_transformers_clip(
             f"{reason(error)}; check the name, or give the folder that both were "
             "saved to"
         ) from error
+    model, info = loaded
     untrained = [*info["missing_keys"], *info["mismatched_keys"]]
     if untrained:
         raise ModelError(
