@@ -74,6 +74,32 @@ class Claims:
         """
         self._add(name, value, "reported", passed=True)
 
+    def wanted(
+        self,
+        name: str,
+        value: float,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        """State a number beside what was asked for, and whether it was reached.
+
+        A recipe does not fail for it: take this for gates that were set before
+        anything was measured and that the recipe is known to miss.
+
+        Args:
+            name: What it is.
+            value: What was measured.
+            at_least: The least that was asked for.
+            at_most: The most that was asked for; one of the two is given.
+        """
+        reached = (at_least is None or value >= at_least) and (
+            at_most is None or value <= at_most
+        )
+        gate = f">= {at_least}" if at_least is not None else f"<= {at_most}"
+        word = "reached" if reached else "missed"
+        self._add(name, value, f"wanted {gate}: {word}", passed=True)
+
     def _add(
         self, name: str, value: float | str | int | None, gate: str, *, passed: bool
     ) -> None:

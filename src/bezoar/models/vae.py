@@ -23,6 +23,7 @@ from bezoar.shapes import Float, Int64
 
 Embedding = Literal["spatial", "vector"]
 PerturbationInput = Literal["latent", "features", "class"]
+DecoderNorm = Literal["instance", "batch"]
 
 
 class DVAENet(nn.Module):
@@ -40,6 +41,8 @@ class DVAENet(nn.Module):
         perturbation_input: What the class is added to: "latent" (the sample, as
             published), "features" (of the encoder, past the rate limit), or "class"
             (nothing).
+        decoder_norm: What the decoders normalise over: "instance", each image by
+            itself (as published), or "batch", which keeps how bright an image is.
         seed: Seeds the first weights.
 
     Example:
@@ -59,6 +62,7 @@ class DVAENet(nn.Module):
         num_downsamples: int = 1,
         embedding: Embedding = "spatial",
         perturbation_input: PerturbationInput = "latent",
+        decoder_norm: DecoderNorm = "instance",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -72,6 +76,7 @@ class DVAENet(nn.Module):
             "num_downsamples": num_downsamples,
             "embedding": embedding,
             "perturbation_input": perturbation_input,
+            "decoder_norm": decoder_norm,
         }
         self.perturbation_input = perturbation_input
         scale = 2**num_downsamples
@@ -85,8 +90,9 @@ class DVAENet(nn.Module):
             self.stem = _encoder(in_channels, width, num_downsamples)
             self.heads = nn.Conv2d(wide, 2 * latent_width, 1)  # mean and log variance
             self.post = nn.Conv2d(latent_width, wide, 1)
-            self.image_decoder = _decoder(in_channels, width, num_downsamples)
-            self.perturbation_decoder = _decoder(in_channels, width, num_downsamples)
+            sizes = in_channels, width, num_downsamples
+            self.image_decoder = _decoder(*sizes, norm=decoder_norm)
+            self.perturbation_decoder = _decoder(*sizes, norm=decoder_norm)
             grid = self.latent_shape[1:] if embedding == "spatial" else (1, 1)
             self.classes = nn.Parameter(torch.empty(num_classes, wide, *grid))
         _initialise(self, seed=seed)
@@ -191,7 +197,9 @@ def _encoder(channels: int, width: int, num_downsamples: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _decoder(channels: int, width: int, num_downsamples: int) -> nn.Sequential:
+def _decoder(
+    channels: int, width: int, num_downsamples: int, *, norm: DecoderNorm
+) -> nn.Sequential:
     wide, thin = width * 2**num_downsamples, max(1, width // 2)
     first = wide // 4 if num_downsamples > 1 else wide // 2
     second: list[nn.Module] = [Same(first, thin)]
@@ -200,13 +208,19 @@ def _decoder(channels: int, width: int, num_downsamples: int) -> nn.Sequential:
     return nn.Sequential(
         _larger(wide, wide // 2),
         Same(wide // 2, first),
-        InstanceNorm(),
+        _norm(first, norm),
         nn.ReLU(inplace=True),
         *second,
-        InstanceNorm(),
+        _norm(thin, norm),
         nn.ReLU(inplace=True),
         _larger(thin, channels) if num_downsamples > 2 else Same(thin, channels),
     )
+
+
+def _norm(channels: int, norm: DecoderNorm) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, affine=False)
+    return InstanceNorm()
 
 
 def _larger(channels: int, width: int) -> nn.Module:
@@ -239,7 +253,7 @@ def _initialise(network: DVAENet, *, seed: int) -> None:
     stream = generator(seed, "dvae.weights")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
+            module.reset_parameters()  # and the running statistics
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             plain = isinstance(module, nn.Conv2d) and not isinstance(module, Same)
             fan = module.in_channels if plain else module.out_channels

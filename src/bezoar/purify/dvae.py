@@ -17,7 +17,7 @@ from torch import Tensor
 from bezoar.data import ImageData
 from bezoar.errors import InputError
 from bezoar.metrics import psnr
-from bezoar.models.vae import DVAENet, Embedding, PerturbationInput
+from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.models.vae_files import save_dvae
 from bezoar.purify.dvae_passes import perturbation_columns, run_pass
 from bezoar.purify.dvae_report import concluded
@@ -57,6 +57,9 @@ class DVAE:
         embedding: What a class adds: "spatial", or "vector" for larger images.
         perturbation_input: What the class is added to: "latent" (as published),
             "features", or "class" (to nothing).
+        decoder_norm: What the decoders normalise over: "instance", each image by
+            itself (as published), or "batch", which keeps how bright an image is and
+            needs far fewer steps for that.
         sample_latent: Draw the latent grid when purifying, as published; else its
             mean is taken.
         stages: "both", "rough" (the first alone, which subtracts), or "fine" (the
@@ -94,6 +97,7 @@ class DVAE:
     num_downsamples: int = 1
     embedding: Embedding = "spatial"
     perturbation_input: PerturbationInput = "latent"
+    decoder_norm: DecoderNorm = "instance"
     sample_latent: bool = True
     stages: Literal["both", "rough", "fine"] = "both"
     output: Literal["reconstruction", "subtracted"] = "reconstruction"

@@ -10,6 +10,7 @@ from bezoar.train.encoder_losses import nt_xent, sup_con
 from bezoar.train.energy import train_energy
 from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.epoch import run_epoch
+from bezoar.train.erasing import UEraser
 from bezoar.train.loop import Training, train_classifier
 from bezoar.train.vae import TrainedVAE, VAETraining, train_dvae
 from bezoar.train.views import Views
@@ -23,6 +24,7 @@ __all__ = [
     "PairObjective",
     "TrainedVAE",
     "Training",
+    "UEraser",
     "VAETraining",
     "Views",
     "ascended",

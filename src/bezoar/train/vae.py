@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bezoar.data import ImageData
 from bezoar.errors import DivergedError, InputError
-from bezoar.models.vae import DVAENet, Embedding, PerturbationInput
+from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float
 from bezoar.train.vae_checkpoint import VAECheckpoint
@@ -44,6 +44,7 @@ class VAETraining:
         num_downsamples: Halvings of the grid.
         embedding: What a class adds: "spatial" or "vector".
         perturbation_input: What it is added to: "latent", "features" or "class".
+        decoder_norm: What the decoders normalise over: "instance" or "batch".
     """
 
     nats: float = 1.0
@@ -61,6 +62,7 @@ class VAETraining:
     num_downsamples: int = 1
     embedding: Embedding = "spatial"
     perturbation_input: PerturbationInput = "latent"
+    decoder_norm: DecoderNorm = "instance"
 
     def limits_energy(self, epoch: int) -> bool:
         """Return whether the perturbation's energy counts.
@@ -263,6 +265,7 @@ def _first(
         num_downsamples=settings.num_downsamples,
         embedding=settings.embedding,
         perturbation_input=settings.perturbation_input,
+        decoder_norm=settings.decoder_norm,
         seed=drawn,
     )
 

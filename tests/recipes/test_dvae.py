@@ -1,0 +1,62 @@
+"""The recipes of D-VAE run whole at a tiny size."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bezoar.bench.recipe import Claims
+from bezoar.data import noise_images
+from recipes.mini import dvae_scale
+from recipes.paper import dvae as paper
+
+
+@pytest.mark.slow
+def test_every_arm_of_the_paper_recipe_is_trained_and_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = noise_images(60, size=16).images.numpy()
+    labels = np.arange(60) % 10
+    path = tmp_path / "data.npz"
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=labels,
+        test_images=images.transpose(0, 2, 3, 1)[:20],
+        test_labels=labels[:20],
+    )
+    words = ["tue", "--npz", str(path), "--limit", "60", "--width", "2", "--clean"]
+    words += ["--epochs", "1", "--classifier-epochs", "1", "--baselines"]
+    assert (
+        paper.main([*words, "--device", "cpu"]) == 1
+    )  # clean accuracy is out of reach
+    printed = json.loads(capsys.readouterr().out)
+    arms = ["poisoned", "purified", "clean", "jpeg", "grey", "depth"]
+    for name in [*arms, "cutout", "ueraser", "adversarial"]:
+        assert 0 <= printed["facts"][name]["accuracy"] <= 1
+    failed = [row["name"] for row in printed["claims"] if not row["passed"]]
+    assert failed == ["clean_accuracy"]
+    assert printed["facts"]["clean"]["pixels"] <= 0.5  # nothing was added
+
+
+def test_what_is_wanted_is_stated_with_whether_it_was_reached() -> None:
+    claims = Claims()
+    claims.wanted("a", 0.5, at_least=0.5)
+    claims.wanted("b", 0.6, at_most=0.5)
+    assert [row.gate for row in claims.rows] == [
+        "wanted >= 0.5: reached",
+        "wanted <= 0.5: missed",
+    ]
+    assert all(row.passed for row in claims.rows)
+
+
+def test_images_of_any_number_are_all_different() -> None:
+    found = dvae_scale.images(2500)
+    flat = found.images.flatten(1)
+    assert len(flat.unique(dim=0)) == len(found.ids) == 2500
+    assert torch.bincount(found.labels).tolist() == [250] * 10
+    told = dvae_scale.one("small", 20)
+    assert told["gib"] > 0.1
+    assert told["seconds"] > 0
