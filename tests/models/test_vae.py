@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from bezoar.errors import InputError, ModelError
 from bezoar.models import DVAENet, load_dvae, save_dvae
@@ -55,6 +56,24 @@ def test_the_image_stays_in_range_and_the_perturbation_need_not() -> None:
         last.bias += 2
     labels = torch.zeros(4, dtype=torch.int64)
     assert net.perturbation(latent, labels, features=latent).max() > 1
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_what_the_decoders_normalise_over_decides_whether_brightness_is_kept(
+    norm: str, tmp_path: Path
+) -> None:
+    net = tiny(decoder_norm=norm).eval()
+    first = next(i for i, m in enumerate(net.image_decoder) if isinstance(m, nn.ReLU))
+    features = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    normalise = net.image_decoder[first - 1]
+    lifted = normalise(features + 1) - normalise(features)
+    expected = 0.0 if norm == "instance" else 1.0
+    torch.testing.assert_close(
+        lifted, torch.full_like(lifted, expected), atol=1e-4, rtol=0
+    )
+    save_dvae(net, tmp_path / "net.safetensors")
+    again = load_dvae(tmp_path / "net.safetensors")
+    assert again.settings == net.settings
 
 
 def test_without_noise_the_mean_is_taken() -> None:

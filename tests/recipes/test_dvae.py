@@ -9,7 +9,7 @@ import torch
 
 from bezoar.bench.recipe import Claims
 from bezoar.data import noise_images
-from recipes.mini import dvae_scale
+from recipes.mini import scale_dvae
 from recipes.paper import dvae as paper
 
 
@@ -53,10 +53,10 @@ def test_what_is_wanted_is_stated_with_whether_it_was_reached() -> None:
 
 
 def test_images_of_any_number_are_all_different() -> None:
-    found = dvae_scale.images(2500)
+    found = scale_dvae.images(2500)
     flat = found.images.flatten(1)
     assert len(flat.unique(dim=0)) == len(found.ids) == 2500
     assert torch.bincount(found.labels).tolist() == [250] * 10
-    told = dvae_scale.one("small", 20)
+    told = scale_dvae.one("small", 20)
     assert told["gib"] > 0.1
     assert told["seconds"] > 0

@@ -130,7 +130,7 @@ def script(argv: list[str] | None = None) -> int:
         body(claims, report, options.largest)
 
     chosen.__doc__ = body.__doc__
-    return main("dvae_scale", chosen, rest)
+    return main("scale_dvae", chosen, rest)
 
 
 if __name__ == "__main__":
