@@ -10,13 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from bezoar import (
+    BCU,
     DVAE,
+    MIMIC,
     UBT,
     ActivationClustering,
     Chain,
     CognitiveDistillation,
+    Distillation,
+    EncoderFineTuning,
     EnergyNet,
     ImageData,
+    LipschitzPruning,
     LossIsolation,
     NeighborOutlier,
     PairData,
@@ -168,6 +173,18 @@ def run_ubt(_: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tens
         return mended.model.encode_images(DATA.images.float() / 255)
 
 
+def run_encoder(
+    method: MIMIC | Distillation | EncoderFineTuning | BCU | LipschitzPruning,
+    data: ImageData,
+    model: nn.Module,
+    seed: int,
+    runtime: Runtime,
+) -> Tensor:
+    many = noise_images(32)  # a step of fewer is refused
+    mended = method.repair(model, data=many, seed=seed, runtime=runtime)
+    return logits(mended.model, data)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """How to run a method, and which of the promises it can give.
@@ -201,6 +218,37 @@ ROWS: dict[str, Row] = {
         run=partial(run_repair, Unlearning(rounds=2, batch_size=2)), trains=True
     ),
     "ubt": Row(run=run_ubt, model=ImageText, trains=True),
+    "mimic": Row(
+        run=partial(
+            run_encoder,
+            MIMIC(
+                epochs=2,
+                batch_size=32,
+                information_epochs=2,
+                information_hidden=4,
+                taps=("2",),
+            ),
+        ),
+        trains=True,
+    ),
+    "distillation": Row(
+        run=partial(run_encoder, Distillation(epochs=2, batch_size=32, taps=("2",))),
+        trains=True,
+    ),
+    "encoder-fine-tuning": Row(
+        run=partial(run_encoder, EncoderFineTuning(epochs=2, batch_size=32)),
+        trains=True,
+    ),
+    "lipschitz-pruning": Row(
+        run=partial(run_encoder, LipschitzPruning(threshold=0.5)),
+        random=False,
+    ),
+    "bcu": Row(
+        run=partial(
+            run_encoder, BCU(rates=(0.5,), epochs=2, batch_size=32, taps=("0",))
+        ),
+        trains=True,
+    ),
     "retraining": Row(
         run=partial(run_repair, Retraining(epochs=1, batch_size=2)), trains=True
     ),

@@ -87,7 +87,16 @@ if TYPE_CHECKING:
         calibrate_steps,
         screen_unlearnable,
     )
-    from bezoar.repair import UBT, Retraining, Unlearning
+    from bezoar.repair import (
+        BCU,
+        MIMIC,
+        UBT,
+        Distillation,
+        EncoderFineTuning,
+        LipschitzPruning,
+        Retraining,
+        Unlearning,
+    )
     from bezoar.results import (
         Detection,
         Evaluation,
@@ -144,6 +153,11 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "GradientMatching": "bezoar.attacks",
         "ImageData": "bezoar.data",
         "LSP": "bezoar.attacks",
+        "BCU": "bezoar.repair",
+        "MIMIC": "bezoar.repair",
+        "Distillation": "bezoar.repair",
+        "EncoderFineTuning": "bezoar.repair",
+        "LipschitzPruning": "bezoar.repair",
         "LabelConsistent": "bezoar.attacks",
         "LossIsolation": "bezoar.detect",
         "Narcissus": "bezoar.attacks",
@@ -227,9 +241,11 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
 
 __all__ = [
     "AR",
+    "BCU",
     "DVAE",
     "EM",
     "LSP",
+    "MIMIC",
     "OPS",
     "PIL",
     "REM",
@@ -250,13 +266,16 @@ __all__ = [
     "CognitiveDistillation",
     "DenoiserTraining",
     "Detection",
+    "Distillation",
     "DualEncoder",
+    "EncoderFineTuning",
     "EnergyNet",
     "EnergyTraining",
     "Evaluation",
     "GradientMatching",
     "ImageData",
     "LabelConsistent",
+    "LipschitzPruning",
     "LossIsolation",
     "Narcissus",
     "NeighborOutlier",

@@ -16,7 +16,16 @@ from bezoar.detect import (
 )
 from bezoar.engine import Detector, Purifier
 from bezoar.purify import DVAE, Chain, PureDDPM, PureEBM, ShortcutSqueezing
-from bezoar.repair import UBT, Retraining, Unlearning
+from bezoar.repair import (
+    BCU,
+    MIMIC,
+    UBT,
+    Distillation,
+    EncoderFineTuning,
+    LipschitzPruning,
+    Retraining,
+    Unlearning,
+)
 
 DETECTORS: dict[str, type[Detector]] = {
     "cognitive-distillation": CognitiveDistillation,
@@ -49,6 +58,11 @@ ALIASES: dict[str, str] = {
 REPAIRS: dict[str, type[Any]] = {
     "unlearning": Unlearning,
     "retraining": Retraining,
+    "mimic": MIMIC,
+    "distillation": Distillation,
+    "encoder-fine-tuning": EncoderFineTuning,
+    "lipschitz-pruning": LipschitzPruning,
+    "bcu": BCU,
 }
 """Methods of ``bezoar repair``; the first is the default."""
 

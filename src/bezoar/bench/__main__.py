@@ -14,6 +14,8 @@ from pathlib import Path
 from bezoar.bench.cognitive_distillation import METHODS, bench_cognitive_distillation
 from bezoar.bench.dvae import METHODS as DVAE_STEPS
 from bezoar.bench.dvae import bench_dvae
+from bezoar.bench.mimic import METHODS as MIMIC_PARTS
+from bezoar.bench.mimic import bench_mimic
 from bezoar.bench.pure_ebm import bench_pure_ebm
 from bezoar.bench.records import append
 from bezoar.errors import BezoarError
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 for an error.
     """
-    every = (*METHODS, "pure-ebm", *DVAE_STEPS)
+    every = (*METHODS, "pure-ebm", *DVAE_STEPS, *MIMIC_PARTS)
     parser = argparse.ArgumentParser(prog="python -m bezoar.bench", description=__doc__)
     parser.add_argument("--record", type=Path, help="file of records to add to")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side")
@@ -45,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             *(bench_pure_ebm(num_runs=options.runs) if "pure-ebm" in names else ()),
             *bench_dvae(
                 [name for name in names if name in DVAE_STEPS], num_runs=options.runs
+            ),
+            *bench_mimic(
+                [name for name in names if name in MIMIC_PARTS], num_runs=options.runs
             ),
         ]
         for record in records:

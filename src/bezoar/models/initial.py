@@ -17,6 +17,7 @@ from bezoar.errors import ModelError
 from bezoar.runtime import generator
 
 _PLAIN = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)  # reset without a random number
+_SPREAD = 0.02  # deviation of embeddings and tokens
 
 
 def initialise(network: nn.Module, *, seed: int) -> None:
@@ -67,6 +68,38 @@ def reinitialised(model: nn.Module, *, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
+def emptied(model: nn.Module, *, seed: int) -> nn.Module:
+    """Return a copy of any model with other weights in every place.
+
+    Layers are drawn as in ``reinitialised``; what no such layer owns, as a class token
+    or embeddings of positions, comes from a normal distribution of deviation 0.02.
+
+    Args:
+        model: Any model; it is left as it was.
+        seed: Seeds the weights; the global random state stays as it was.
+
+    Returns:
+        The copy, on the CPU. Buffers that no norm owns are kept.
+
+    Example:
+        >>> net = nn.Module()
+        >>> net.token = nn.Parameter(torch.ones(3))
+        >>> bool((emptied(net, seed=0).token == 1).any())
+        False
+    """
+    fresh = copy.deepcopy(model).cpu()
+    _draw(fresh, seed=seed)
+    stream = generator(seed, "tokens")
+    known = (_ConvNd, nn.Linear, nn.Embedding, *_PLAIN)
+    for module in fresh.modules():
+        if not isinstance(module, known):
+            for parameter in module.parameters(recurse=False):
+                drawn = torch.randn(parameter.shape, generator=stream)
+                parameter.copy_(_SPREAD * drawn)
+    return fresh
+
+
+@torch.no_grad()
 def _draw(network: nn.Module, *, seed: int) -> None:
     stream = generator(seed, "weights")
     for module in network.modules():
@@ -79,7 +112,7 @@ def _draw(network: nn.Module, *, seed: int) -> None:
                 module.bias.copy_(_uniform(module.bias, bound, stream))
         elif isinstance(module, nn.Embedding):
             drawn = torch.randn(module.weight.shape, generator=stream)
-            module.weight.copy_(0.02 * drawn)
+            module.weight.copy_(_SPREAD * drawn)
         elif isinstance(module, _PLAIN):
             module.reset_parameters()
 

@@ -69,11 +69,11 @@ class SimCLR(nn.Module):
         self.projector = projector
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Encoded:
-        """Return features and projections, both of length 1, in float32."""
+        """Return features and projections, both of length 1, in float32 at least."""
         vectors: Tensor = self.backbone(images)
         return Encoded(
-            functional.normalize(vectors.float(), dim=1),
-            functional.normalize(self.projector(vectors).float(), dim=1),
+            functional.normalize(_wide(vectors), dim=1),
+            functional.normalize(_wide(self.projector(vectors)), dim=1),
         )
 
 
@@ -176,3 +176,7 @@ def backbone_of(encoder: nn.Module) -> nn.Module:
         (True, True)
     """
     return encoder.backbone if isinstance(encoder, SimCLR) else encoder
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -29,7 +29,7 @@ def save_encoder(encoder: nn.Module, path: Path) -> None:
             An encoder of another kind is a ``ModelError``.
     """
     net = unwrapped(encoder)
-    card = _card(net)
+    card = encoder_card(net)
     path = encoder_path(path)
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     with atomic(path) as temporary:
@@ -90,7 +90,18 @@ def encoder_path(place: Path) -> Path:
     return place if place.suffix == ".safetensors" else place / "encoder.safetensors"
 
 
-def _card(net: nn.Module) -> dict[str, object]:
+def encoder_card(net: nn.Module) -> dict[str, Any]:
+    """Return the sizes that one of our encoders is built from.
+
+    Args:
+        net: What ``simclr`` built.
+
+    Returns:
+        The arguments of ``simclr`` but for the seed.
+
+    Raises:
+        ModelError: If it is an encoder of another kind.
+    """
     around = net.backbone if isinstance(net, SimCLR) else None
     core = around.model if isinstance(around, Normalized) else None
     if not isinstance(core, ResNet) or not isinstance(around, Normalized):

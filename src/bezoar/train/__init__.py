@@ -1,12 +1,20 @@
 """Training loops."""
 
 from bezoar.train.adversarial import Adversary, ascended
+from bezoar.train.attention_losses import (
+    attention_loss,
+    attention_map,
+    clone_loss,
+    widened,
+)
 from bezoar.train.augment import crop_and_flip, cut_out, shift_and_mirror
 from bezoar.train.clip import PairBatch, PairObjective, contrast, train_clip
 from bezoar.train.clip_losses import clip_loss, unimodal_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
 from bezoar.train.denoiser import DenoiserTraining, train_denoiser
+from bezoar.train.distillation import distil
 from bezoar.train.encoder_losses import nt_xent, sup_con
+from bezoar.train.encoder_protocol import Distilled, EncoderProtocol, step_size
 from bezoar.train.energy import train_energy
 from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.epoch import run_epoch
@@ -19,6 +27,8 @@ __all__ = [
     "Adversary",
     "ClipTraining",
     "DenoiserTraining",
+    "Distilled",
+    "EncoderProtocol",
     "EnergyTraining",
     "PairBatch",
     "PairObjective",
@@ -28,14 +38,19 @@ __all__ = [
     "VAETraining",
     "Views",
     "ascended",
+    "attention_loss",
+    "attention_map",
     "clip_loss",
+    "clone_loss",
     "contrast",
     "crop_and_flip",
     "cut_out",
     "decay_groups",
+    "distil",
     "nt_xent",
     "run_epoch",
     "shift_and_mirror",
+    "step_size",
     "sup_con",
     "train_classifier",
     "train_clip",
@@ -43,4 +58,5 @@ __all__ = [
     "train_dvae",
     "train_energy",
     "unimodal_loss",
+    "widened",
 ]

@@ -29,14 +29,16 @@ def nt_xent(
         temperature: Divides the cosines (tau in the paper).
 
     Returns:
-        The mean loss in float32; ``ln(2b - 1)`` where all projections are equal.
+        The mean loss in float32 at least; ``ln(2b - 1)`` where all projections are
+        equal.
 
     Example:
         >>> same = torch.ones(128, 1)
         >>> round(nt_xent(same, same).item(), 5)
         5.54126
     """
-    rows = torch.cat([first, second]).float()
+    rows = torch.cat([first, second])
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     count = len(first)
     logits = rows @ rows.T / temperature
     logits.diagonal().fill_(-torch.inf)  # a row is no candidate for itself

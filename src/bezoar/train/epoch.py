@@ -53,7 +53,7 @@ def run_epoch(
     if len(batches) > 1 and len(batches[-1]) < batch_size / 2:
         batches.pop()  # a batch norm over a handful of images does harm
     losses, right, count = [], [], 0
-    with _drawing_from(stream, images.device):
+    with drawing_from(stream, images.device):
         for step, picked in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step / len(batches))
@@ -78,9 +78,16 @@ def run_epoch(
 
 
 @contextmanager
-def _drawing_from(stream: torch.Generator, device: torch.device) -> Iterator[None]:
-    # Dropout draws from the global generator: it gets numbers of the stream, and the
-    # global state is put back.
+def drawing_from(stream: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Give numbers of a stream to what draws from the global generator, as dropout.
+
+    Args:
+        stream: The stream; it is not moved on.
+        device: Where the network runs.
+
+    Yields:
+        Nothing; the global state is put back at the end.
+    """
     seed = stream.initial_seed()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""What a killed training of an autoencoder needs to go on to the same weights."""
+"""What a killed training needs to go on to the same weights: moments and curves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bezoar.errors import StorageError
 from bezoar.files import atomic
 
 History = tuple[Mapping[str, float], ...]
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_ADAM, _SGD = ("exp_avg", "exp_avg_sq", "step"), ("momentum_buffer",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAECheckpoint:
-    """A file with weights, Adam's moments and the curves so far.
+    """A file with weights, the optimiser's moments and the curves so far.
 
     Attributes:
         path: Where it lies; None keeps nothing.
@@ -63,12 +63,12 @@ class VAECheckpoint:
         path = work_dir / f"{stage}.training.safetensors"
         return cls(path=path, key=digest.hexdigest())
 
-    def load(self, network: nn.Module, adam: torch.optim.Adam) -> History:
+    def load(self, network: nn.Module, adam: torch.optim.Optimizer) -> History:
         """Bring network and optimiser to where the last run stopped.
 
         Args:
             network: The network in training; changed in place.
-            adam: Its optimiser; changed in place.
+            adam: Its optimiser, Adam or SGD with momentum; changed in place.
 
         Returns:
             The curves so far, one row an epoch; empty when there is no checkpoint of
@@ -92,20 +92,21 @@ class VAECheckpoint:
         if told.get("key") != self.key:
             return ()
         for name, parameter in network.named_parameters():
-            adam.state[parameter] = {
-                moment: tensors.pop(f"adam.{moment}.{name}").to(
-                    parameter.device if moment != "step" else "cpu"
-                )
-                for moment in _MOMENTS
+            adam.state[parameter] = state = {
+                moment: tensors.pop(f"adam.{moment}.{name}")
+                for moment in _moments(adam)
             }
-            if adam.defaults["fused"]:
-                step = adam.state[parameter]["step"]
-                adam.state[parameter]["step"] = step.to(parameter.device)
+            for moment, value in state.items():
+                if value.shape == parameter.shape and moment != "step":
+                    # Fused steps go over memory: moments need the weight's layout.
+                    state[moment] = torch.empty_like(parameter.detach()).copy_(value)
+            if adam.defaults["fused"] and "step" in state:
+                state["step"] = state["step"].to(parameter.device)
         network.load_state_dict(tensors)
         return history
 
     def save(
-        self, network: nn.Module, adam: torch.optim.Adam, *, history: History
+        self, network: nn.Module, adam: torch.optim.Optimizer, *, history: History
     ) -> None:
         """Write the state after an epoch, whole or not at all.
 
@@ -119,14 +120,15 @@ class VAECheckpoint:
         tensors: dict[str, Tensor] = dict(network.state_dict())
         for name, parameter in network.named_parameters():
             # A parameter that no loss reaches has no moments.
-            state = adam.state.get(parameter) or {
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-                "step": torch.tensor(0.0),
-            }
-            for moment in _MOMENTS:
-                tensors[f"adam.{moment}.{name}"] = state[moment]
+            state = adam.state.get(parameter, {})
+            for moment in _moments(adam):
+                none = torch.tensor(0.0) if moment == "step" else parameter.detach() * 0
+                tensors[f"adam.{moment}.{name}"] = state.get(moment, none)
         plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         told = {"key": self.key, "history": json.dumps(history)}
         with atomic(self.path) as temporary:
             save_file(plain, temporary, told)
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    return _SGD if isinstance(optimizer, torch.optim.SGD) else _ADAM
