@@ -87,8 +87,8 @@ def test_bounds_hold_for_every_input() -> None:
         conv.weight.normal_(generator=torch.Generator().manual_seed(0))
     bounds = channel_bounds(conv.weight, norm)
     plain = [
-        torch.linalg.svdvals(conv.weight[k].reshape(3, 9))[0] * abs(float(g))
-        for k, g in enumerate(norm.weight)
+        torch.linalg.svdvals(conv.weight[k].detach().reshape(3, 9))[0] * abs(g)
+        for k, g in enumerate(norm.weight.tolist())
     ]
     assert bounds.tolist() == pytest.approx([float(p) for p in plain], rel=1e-4)
 
