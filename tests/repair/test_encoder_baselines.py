@@ -116,7 +116,7 @@ def test_a_share_of_the_weights_is_drawn_anew(rate: float) -> None:
 
 def test_bcu_learns_the_features_again() -> None:
     found = BCU(epochs=6, batch_size=32).repair(TEACHER, data=DATA, runtime=FLOAT)
-    assert found.history[-1]["cosine"] > found.history[1]["cosine"]
+    assert found.history[-1]["clone"] < found.history[1]["clone"]
     with pytest.raises(InputError, match="one rate for each of 4"):
         BCU(rates=(0.1, 0.2)).repair(TEACHER, data=DATA)
 
