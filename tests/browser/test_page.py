@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bezoar.cli.main import main
 from bezoar.data import noise_images, open_source, write_images
@@ -15,6 +15,7 @@ from bezoar.models import Architecture, save_model
 from bezoar.report import read_decisions
 from bezoar.results import Detection
 from bezoar.storage import load_detection
+from docs.screenshot import LARGEST, photograph
 from tests.browser.conftest import CAPTION, HOSTILE, TURNED
 
 PAGE = 60
@@ -86,6 +87,14 @@ def test_hostile_names_and_captions_change_nothing(page: Page) -> None:
     shown = page.locator(".card-item", has_text="202e").locator(".file").inner_text()
     assert shown == TURNED.partition("/")[2].replace("\u202e", "\\u{202e}")
     assert "\u202e" not in page.locator("body").inner_text()
+
+
+def test_the_picture_in_the_readme_can_be_taken_anew(
+    browser: Browser, report_file: Path
+) -> None:
+    taken = photograph(report_file, browser=browser)
+    assert taken.startswith(b"\x89PNG")
+    assert 10_000 < len(taken) <= LARGEST
 
 
 def test_it_sorts(page: Page) -> None:

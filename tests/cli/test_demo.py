@@ -12,6 +12,7 @@ from bezoar.cli import demo
 from bezoar.data import content_keys, digit_images, open_source
 from bezoar.detect import CognitiveDistillation
 from bezoar.models import Architecture
+from bezoar.report import read_report, render
 from bezoar.storage import read_object
 from bezoar.train import Training
 from tests.cli.conftest import Call
@@ -29,7 +30,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "TRAINING", Training(epochs=1))
     monkeypatch.setattr(demo, "ATTACK", BadNets(poison_rate=0.1))
     detector = CognitiveDistillation(
-        steps=2, lr=0.5, l1_weight=1e-4, threshold="review", review_rate=0.2
+        num_masks=2,
+        steps=2,
+        lr=0.5,
+        l1_weight=1e-4,
+        threshold="review",
+        review_rate=0.2,
     )
     monkeypatch.setattr(demo, "DETECTOR", detector)
 
@@ -59,6 +65,12 @@ def test_every_stage_is_measured_and_told(bezoar: Call) -> None:
     assert set(seconds) == {"poison", "train", "detect", "retrain", "total"}
     assert report["seed"] == 0
     assert "settings" in report
+    assert "d/report.html" in answer.out
+    told = read_report(Path("d"))
+    kinds = [part["type"] for part in told["sections"]]
+    assert kinds[-2:] == ["card", "steps"]
+    assert "gallery" in kinds
+    assert Path("d/report.html").read_text() == render(told)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -15,12 +15,13 @@ from torch import nn
 from tyro.conf import OmitArgPrefixes, arg
 
 from bezoar.attacks import BadNets, write_manifest
+from bezoar.cli.demo_page import demo_report
 from bezoar.cli.demo_text import demo_text
 from bezoar.cli.drills import write_drill
 from bezoar.cli.failures import DONE
 from bezoar.cli.options import RUNNING, Running, parse
 from bezoar.cli.progress import Report, bars
-from bezoar.cli.runs import versions
+from bezoar.cli.runs import told_in, versions
 from bezoar.cli.text import say, say_json
 from bezoar.data import (
     ImageData,
@@ -33,9 +34,10 @@ from bezoar.detect import CognitiveDistillation
 from bezoar.errors import InputError
 from bezoar.metrics import auroc, evaluate
 from bezoar.models import Architecture
+from bezoar.report import write_page
 from bezoar.results import Detection, Evaluation, Poisoned
 from bezoar.runtime import Progress, Runtime
-from bezoar.storage import RunLock, read_object, write_json
+from bezoar.storage import RunLock, write_json
 from bezoar.train import Training, train_classifier
 
 NUM_TEST = 500
@@ -43,7 +45,7 @@ IMAGE_SIZE = 32
 ARCHITECTURE = Architecture(name="convnet", num_classes=10, width=16)
 TRAINING = Training(epochs=20)
 ATTACK = BadNets(poison_rate=0.05, target_class=0)
-DETECTOR = CognitiveDistillation()
+DETECTOR = CognitiveDistillation(num_masks=24)
 
 
 def command(words: Sequence[str]) -> int:
@@ -72,8 +74,8 @@ def demo(
     told nothing of this.
 
     Args:
-        out: Folder for report.json and for the images, to look at and to try the other
-            verbs on.
+        out: Folder for report.html, report.json and for the images, to look at and to
+            try the other verbs on.
         seed: Seeds everything random.
         json: Print one JSON object instead of text.
         running: On what to run.
@@ -100,13 +102,20 @@ def demo(
             healed = _trained(found.keep(drill.data), seed=seed, runtime=told(runtime))
             after = evaluate(healed, test, attack=ATTACK)
     seconds["total"] = round(time.perf_counter() - start, 3)
-    write_json(
-        folder / "report.json",
-        _report(drill, found, before, after, seconds=seconds, seed=seed),
+    figures = _report(drill, found, before, after, seconds=seconds, seed=seed)
+    page = demo_report(
+        drill,
+        found,
+        before,
+        after,
+        victim=victim,
+        figures=figures,
+        command=f"bezoar demo --seed {seed}",
     )
-    written = read_object(folder / "report.json")
+    write_json(folder / "report.json", {**figures, "report": page})
+    write_page(folder)
     if json:
-        say_json(written)
+        say_json(told_in(folder))
     else:
         say(demo_text(drill, found, before, after, seconds=seconds, folder=folder))
     return DONE

@@ -64,7 +64,8 @@ innocent. In truth
 other digits into a "{target}"
               ({percent(after.clean_target_rate or 0)} without any square).
 
-It took {seconds["total"]:.0f} seconds. All figures: {folder / "report.json"}
+It took {seconds["total"]:.0f} seconds. Open {folder / "report.html"} in a browser:
+that is the page that every run ends with. All figures: {folder / "report.json"}
 Look at the poisoned images in {folder / "poisoned" / target}, or try it yourself:
 
   bezoar detect {folder / "poisoned"}"""

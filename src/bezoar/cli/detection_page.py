@@ -71,6 +71,7 @@ def detection_report(
         decisions=decisions,
         unreadable=unreadable,
         remarks=remarks,
+        gallery_text="Every image of the set has its row in scores.parquet.",
     )
     return make_report(
         title=f"detect {source.spec}",

@@ -54,6 +54,7 @@ def detection_sections(
     decisions: Mapping[str, Decision] | None = None,
     unreadable: Sequence[Unreadable] = (),
     remarks: Sequence[str] = (),
+    gallery_text: str = "",
 ) -> list[Section]:
     """Return what a page shows of a detection.
 
@@ -65,6 +66,7 @@ def detection_sections(
         decisions: As for ``gallery``.
         unreadable: Images that could not be read.
         remarks: What else the reader should know.
+        gallery_text: A sentence above the images.
 
     Returns:
         The sections, empty ones left out.
@@ -83,6 +85,7 @@ def detection_sections(
             vectors=vectors,
             captions=captions,
             decisions=decisions,
+            text=gallery_text,
         ),
         _classes(found),
         unreadable_notes(unreadable),

@@ -183,7 +183,7 @@ def _details(
 def _evidence(image: Tensor, mask: Tensor, budget: Budget) -> Section:
     parts = {
         "image": picture(image, exact=True),
-        "mask": picture(mask_for(mask, image)),
+        "mask": picture(mask_for(mask, image), exact=True),
         "pattern": picture(masked(image, mask), exact=True),
     }
     return parts if budget.takes("".join(parts.values())) else {}

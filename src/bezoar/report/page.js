@@ -1,7 +1,7 @@
 
 "use strict";
 (() => {
-  const PAGE = 60;
+  const PAGE = matchMedia("(max-width: 620px)").matches ? 24 : 60;
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const data = (id) => JSON.parse(document.getElementById(id).textContent);
