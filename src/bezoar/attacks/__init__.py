@@ -1,6 +1,7 @@
 """Poison data to drill on."""
 
 from bezoar.attacks.ar import AR
+from bezoar.attacks.badencoder import BadEncoder, trigger_cosine
 from bezoar.attacks.badnets import BadNets
 from bezoar.attacks.blend import Blended
 from bezoar.attacks.bullseye_polytope import BullseyePolytope
@@ -44,6 +45,7 @@ __all__ = [
     "TUE",
     "UNLEARNABLE",
     "Attack",
+    "BadEncoder",
     "BadNets",
     "Blended",
     "BullseyePolytope",
@@ -60,5 +62,6 @@ __all__ = [
     "attack_from_manifest",
     "fingerprint",
     "read_manifest",
+    "trigger_cosine",
     "write_manifest",
 ]

@@ -9,6 +9,14 @@ from bezoar.metrics.detection import (
     purity,
     tpr_at_fpr,
 )
+from bezoar.metrics.encoders import (
+    EncoderTask,
+    EncoderTrigger,
+    evaluate_encoder,
+    evaluate_encoders,
+    knowledge_recovery,
+    paired_difference,
+)
 from bezoar.metrics.images import appearance, change_columns, drift, psnr, ssim
 from bezoar.metrics.representation import represent
 from bezoar.metrics.separability import (
@@ -25,6 +33,8 @@ from bezoar.metrics.shortcuts import (
 from bezoar.metrics.zero_shot import ZeroShot, zero_shot_classifier, zero_shot_head
 
 __all__ = [
+    "EncoderTask",
+    "EncoderTrigger",
     "Shortcut",
     "ShortcutAudit",
     "ZeroShot",
@@ -35,10 +45,14 @@ __all__ = [
     "change_columns",
     "drift",
     "evaluate",
+    "evaluate_encoder",
+    "evaluate_encoders",
+    "knowledge_recovery",
     "leakage",
     "local_autocorrelation",
     "logits",
     "mean_mask",
+    "paired_difference",
     "predict",
     "psnr",
     "purity",

@@ -1,6 +1,7 @@
 """What a method hands back. Results that hold tensors compare by identity."""
 
 from bezoar.results.detection import ClassEvidence, Detection, Scores, Status, Verdict
+from bezoar.results.encoder_evaluation import EncoderEvaluation
 from bezoar.results.evaluation import Evaluation
 from bezoar.results.features import Features
 from bezoar.results.panel import Panel
@@ -13,6 +14,7 @@ from bezoar.results.screening import Screening, ScreeningStatus
 __all__ = [
     "ClassEvidence",
     "Detection",
+    "EncoderEvaluation",
     "Evaluation",
     "Features",
     "Panel",

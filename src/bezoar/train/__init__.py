@@ -20,6 +20,8 @@ from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.epoch import run_epoch
 from bezoar.train.erasing import UEraser
 from bezoar.train.loop import Training, train_classifier
+from bezoar.train.probe import HeadTraining, train_head
+from bezoar.train.simclr import EncoderTraining, train_simclr
 from bezoar.train.vae import TrainedVAE, VAETraining, train_dvae
 from bezoar.train.views import Views
 
@@ -29,7 +31,9 @@ __all__ = [
     "DenoiserTraining",
     "Distilled",
     "EncoderProtocol",
+    "EncoderTraining",
     "EnergyTraining",
+    "HeadTraining",
     "PairBatch",
     "PairObjective",
     "TrainedVAE",
@@ -57,6 +61,8 @@ __all__ = [
     "train_denoiser",
     "train_dvae",
     "train_energy",
+    "train_head",
+    "train_simclr",
     "unimodal_loss",
     "widened",
 ]
