@@ -17,6 +17,7 @@ from bezoar.cli.failures import DONE, ERROR, explain
 from bezoar.cli.text import say, silence
 
 VERBS = {
+    "guard": "check a set, find the poison, write it clean, mend the model, report",
     "detect": "find poisoned images in a set, and write the set without them",
     "purify": "take poison out of images, and write the set in the format it came in",
     "repair": "make a model forget what a detection found in its data",
@@ -43,10 +44,13 @@ options:
 
 exit codes:
   0  done, or nothing found
-  1  poison found (detect alone)
+  1  poison found (guard and detect alone)
   2  an error, or a call that makes no sense
   3  nothing to scan
 
+bezoar guard photos --out run
+                          checks photos/, finds the poison in it, writes the set and
+                          a model without it, and a page that tells of it all
 bezoar detect photos      ranks the images of photos/ by suspicion and says whether
                           there is a backdoor in them
 bezoar purify photos --out clean

@@ -12,6 +12,8 @@ Report = Callable[[Progress], None]
 
 _NAMES = {
     "fingerprint": "reading the images",
+    "verify": "checking the files",
+    "screen": "screening",
     "read": "decoding the images",
     "train": "training a model",
     "sample": "drawing a sample",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -18,10 +17,9 @@ from bezoar.cli.victim import Victim
 from bezoar.data import ImageSource, Unreadable, write_source
 from bezoar.engine import (
     Detector,
-    collect,
     detect_together,
     detect_with,
-    sample_source,
+    masked_worst,
     uses_model,
 )
 from bezoar.models import fingerprint
@@ -178,7 +176,7 @@ def _detected(
         seed=seed,
         runtime=runtime,
     )
-    found = _with_masks(
+    found = masked_worst(
         found,
         source,
         method=method,
@@ -195,34 +193,3 @@ def _write_clean(source: ImageSource, found: Detection, clean: Path | None) -> i
         return 0
     flagged = {found.ids[i] for i in found.flagged.nonzero().flatten().tolist()}
     return write_source(source, clean, keep=lambda id_: id_ not in flagged)
-
-
-def _with_masks(
-    found: Detection,
-    source: ImageSource,
-    *,
-    method: Any,
-    model: nn.Module | None,
-    image_size: tuple[int, int],
-    seed: int,
-    runtime: Runtime,
-) -> Detection:
-    num_masks = getattr(method, "num_masks", 0)
-    if num_masks == 0:
-        return found
-    top = found.ranks.argsort()[:num_masks].tolist()
-    images = collect(source, [found.ids[i] for i in top], image_size=image_size)
-    sample = None
-    if method.calibration_images > 0:
-        sample = sample_source(
-            source,
-            method.calibration_images,
-            image_size=image_size,
-            seed=seed,
-            runtime=runtime,
-        )
-    calibrated = replace(method, **found.provenance.settings)
-    masks = calibrated.masks(
-        images, model=model, sample=sample, seed=seed, runtime=runtime
-    )
-    return found.with_masks(masks, images.ids)

@@ -10,6 +10,7 @@ from bezoar.engine.dispatch import (
 )
 from bezoar.engine.features import feature_pass
 from bezoar.engine.local import BlockSource, collect, run_blocks, sample_source
+from bezoar.engine.masks import masked_worst
 from bezoar.engine.purify import (
     BlockPurifier,
     PurifiedSource,
@@ -17,6 +18,7 @@ from bezoar.engine.purify import (
     purify_source,
 )
 from bezoar.engine.run_time_filter import Checked, RunTimeFilter
+from bezoar.engine.sets import check_classes, fingerprint_of, image_size_for
 from bezoar.engine.together import detect_together
 
 __all__ = [
@@ -30,11 +32,15 @@ __all__ = [
     "Purifier",
     "RunTimeFilter",
     "SetDetector",
+    "check_classes",
     "collect",
     "detect_source",
     "detect_together",
     "detect_with",
     "feature_pass",
+    "fingerprint_of",
+    "image_size_for",
+    "masked_worst",
     "purify_source",
     "run_blocks",
     "sample_source",

@@ -1,0 +1,255 @@
+"""One guard as it was asked for, with everything opened and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from torch import nn
+
+from bezoar.data import ImageSource, open_source
+from bezoar.engine import Detector, check_classes, fingerprint_of, image_size_for
+from bezoar.engine.relay import digest
+from bezoar.errors import InputError, StorageError
+from bezoar.guarding.ledger import FILE
+from bezoar.guarding.settings import Guard, Tools, check_steps
+from bezoar.models import Architecture, fingerprint, load_model
+from bezoar.report import Decisions
+from bezoar.runtime import Runtime
+from bezoar.storage import read_object
+
+CLEAN, WORK = "clean", "work"
+Set = str | Path | ImageSource
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """One guard as it was asked for.
+
+    Attributes:
+        source: The set.
+        folder: Where all that is found goes.
+        model: A classifier or an encoder that was given, if one was.
+        model_text: Where it is from, in words; empty if none was given.
+        is_encoder: Whether it is an encoder.
+        test: Clean, labelled test images.
+        attack: Manifest of the attack whose trigger is shown on them.
+        rule: What becomes of an image.
+        tools: The methods.
+        skip: Steps that are not done.
+        decisions: What a person decided.
+        image_size: Height and width that images are scored in.
+        seed: Seeds everything random.
+        runtime: Where and how to run.
+        command: The command as it was typed.
+    """
+
+    source: ImageSource
+    folder: Path
+    model: nn.Module | None
+    model_text: str
+    is_encoder: bool
+    test: ImageSource | None
+    attack: Path | None
+    rule: Guard
+    tools: Tools
+    skip: frozenset[str]
+    decisions: Decisions
+    image_size: tuple[int, int]
+    seed: int
+    runtime: Runtime
+    command: str
+
+    @cached_property
+    def data_key(self) -> str:
+        """A name for the content of the set; reading it takes one pass."""
+        return fingerprint_of(self.source, report=self.runtime.progress)
+
+    @cached_property
+    def model_key(self) -> str:
+        """A name for the model that was given; empty if none was."""
+        return "" if self.model is None else fingerprint(self.model)
+
+    @property
+    def detector(self) -> Detector:
+        """What finds the poison."""
+        return self.tools.detector_for(is_encoder=self.is_encoder)
+
+    @property
+    def clean(self) -> Path:
+        """Where the clean set goes."""
+        return self.folder / CLEAN
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network to train on this set."""
+        given = self.tools.architecture or Architecture(
+            name="convnet", num_classes=len(self.source.class_names), width=32
+        )
+        height, width = self.image_size
+        return replace(
+            given,
+            num_classes=len(self.source.class_names),
+            class_names=self.source.class_names,
+            image_size=height if height == width else None,
+        )
+
+    def key(self, **facts: object) -> str:
+        """Return a name for all that a result depends on.
+
+        Args:
+            **facts: Besides the set, the seed and the size of the images.
+
+        Returns:
+            A hexadecimal hash.
+        """
+        return digest(
+            data=self.data_key, seed=self.seed, image_size=self.image_size, **facts
+        )
+
+    def working(self, name: str) -> Runtime:
+        """Return the runtime for a step that can be taken up in the middle.
+
+        Args:
+            name: Of the folder for what it needs then.
+
+        Returns:
+            The same runtime with that folder.
+        """
+        return replace(self.runtime, work_dir=self.folder / WORK / name)
+
+
+def make_task(
+    data: Set,
+    *,
+    out: str | Path,
+    model: str | nn.Module | None,
+    encoder: str | nn.Module | None,
+    test: Set | None,
+    attack: str | Path | None,
+    rule: Guard,
+    tools: Tools,
+    skip: Collection[str],
+    decisions: Decisions | None,
+    image_size: int | None,
+    unsafe_pickle: bool,
+    seed: int,
+    runtime: Runtime,
+    command: str,
+) -> Task:
+    """Open and check all that a guard was given.
+
+    Args:
+        data: The set.
+        out: Folder of the run.
+        model: A classifier that was trained on the set, or where it is.
+        encoder: An encoder instead.
+        test: Clean, labelled test images.
+        attack: Manifest of an attack.
+        rule: What becomes of an image.
+        tools: The methods.
+        skip: Steps that are not done.
+        decisions: What a person decided.
+        image_size: Height and width; None leaves it to the model, then the set.
+        unsafe_pickle: Accept weights in a pickle, read as tensors alone.
+        seed: Seeds everything random.
+        runtime: Where and how to run.
+        command: The command as it was typed.
+
+    Returns:
+        The task.
+
+    Raises:
+        InputError: If two of the things given make no sense together.
+    """
+    if model is not None and encoder is not None:
+        raise InputError(
+            "expected a classifier or an encoder, got both; give one of them"
+        )
+    if attack is not None and test is None:
+        raise InputError(
+            "expected test images beside the attack, got none; give clean test images "
+            "to show the trigger on"
+        )
+    source = data if isinstance(data, ImageSource) else open_source(data)
+    folder = Path(out)
+    check_place(folder, source)
+    given = model if model is not None else encoder
+    classes = len(source.class_names) if model is not None else 0
+    loaded = given if not isinstance(given, str) else None
+    if isinstance(given, str):
+        loaded = load_model(
+            given, num_classes=classes or None, unsafe_pickle=unsafe_pickle
+        )
+    if loaded is not None and encoder is None:
+        check_classes(loaded, source)
+    tried = test if isinstance(test, ImageSource) or test is None else open_source(test)
+    return Task(
+        source=source,
+        folder=folder,
+        model=loaded,
+        model_text=given if isinstance(given, str) else "given" * (given is not None),
+        is_encoder=encoder is not None,
+        test=tried,
+        attack=None if attack is None else Path(attack),
+        rule=rule,
+        tools=tools,
+        skip=check_steps(skip),
+        decisions=decisions or Decisions(by_id={}),
+        image_size=image_size_for(source, asked=image_size, model=loaded),
+        seed=seed,
+        runtime=runtime,
+        command=command,
+    )
+
+
+def check_place(folder: Path, source: ImageSource) -> None:
+    """Check that a folder is new, or holds a guard of this very set.
+
+    Args:
+        folder: Of the run.
+        source: The set.
+
+    Raises:
+        InputError: If the folder lies in the set.
+        StorageError: If it holds something else.
+    """
+    place = Path(source.spec)
+    if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+        raise InputError(
+            f"expected a place outside the set for the run, got {str(folder)!r} in "
+            f"{source.spec!r}; choose another"
+        )
+    if not folder.exists() or (folder / FILE).exists():
+        return
+    if not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir()):
+        raise StorageError(
+            f"expected a new folder or that of an earlier guard, got {str(folder)!r}, "
+            "where something else is; choose another --out"
+        )
+
+
+def check_same_set(task: Task) -> None:
+    """Check that the decisions and an earlier guard in this folder are of this set.
+
+    Args:
+        task: The guard.
+
+    Raises:
+        InputError: If the decisions are on another set.
+        StorageError: If the guard was of another set, or of this one in another state.
+    """
+    if task.decisions.data not in ("", task.data_key):
+        raise InputError(
+            "expected decisions on this set, got some on another one; save them on the "
+            "page of this run"
+        )
+    told = task.folder / "run.json"
+    facts = read_object(told).get("fingerprints") if told.exists() else None
+    if isinstance(facts, dict) and facts.get("data") not in (None, task.data_key):
+        raise StorageError(
+            f"expected a guard of the same set in {str(task.folder)!r}, got one of "
+            "another, or the set has changed since; choose another --out"
+        )
