@@ -1,6 +1,7 @@
 """Poison data to drill on."""
 
 from bezoar.attacks.ar import AR
+from bezoar.attacks.badclip import BadClip
 from bezoar.attacks.badencoder import BadEncoder, trigger_cosine
 from bezoar.attacks.badnets import BadNets
 from bezoar.attacks.blend import Blended
@@ -8,6 +9,7 @@ from bezoar.attacks.bullseye_polytope import BullseyePolytope
 from bezoar.attacks.class_noise import ClassNoise
 from bezoar.attacks.cuda_filter import CUDAFilter
 from bezoar.attacks.em import EM
+from bezoar.attacks.fresh_noise import FreshNoise
 from bezoar.attacks.gradient_matching import GradientMatching
 from bezoar.attacks.label_consistent import LabelConsistent
 from bezoar.attacks.lsp import LSP
@@ -22,12 +24,16 @@ from bezoar.attacks.manifest import (
     write_manifest,
 )
 from bezoar.attacks.narcissus import FaintPattern, Narcissus
+from bezoar.attacks.noise_patch import NoisePatch
 from bezoar.attacks.ops import OPS
+from bezoar.attacks.pairs import AttackCheck, check_attack_on, poison_pairs
 from bezoar.attacks.pil import PIL
 from bezoar.attacks.rem import REM
 from bezoar.attacks.sig import SIG
+from bezoar.attacks.stamped_patch import StampedPatch
 from bezoar.attacks.tap import TAP
 from bezoar.attacks.trojan import Trojan
+from bezoar.attacks.trojvqa import TrojVQA
 from bezoar.attacks.tue import TUE
 from bezoar.attacks.unlearnables import UNLEARNABLE
 from bezoar.attacks.wanet import WaNet
@@ -45,6 +51,8 @@ __all__ = [
     "TUE",
     "UNLEARNABLE",
     "Attack",
+    "AttackCheck",
+    "BadClip",
     "BadEncoder",
     "BadNets",
     "Blended",
@@ -52,15 +60,21 @@ __all__ = [
     "CUDAFilter",
     "ClassNoise",
     "FaintPattern",
+    "FreshNoise",
     "GradientMatching",
     "LabelConsistent",
     "Manifest",
     "Narcissus",
+    "NoisePatch",
     "PoisonedImage",
+    "StampedPatch",
+    "TrojVQA",
     "Trojan",
     "WaNet",
     "attack_from_manifest",
+    "check_attack_on",
     "fingerprint",
+    "poison_pairs",
     "read_manifest",
     "trigger_cosine",
     "write_manifest",

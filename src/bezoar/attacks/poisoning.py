@@ -21,7 +21,7 @@ from bezoar.data import ImageData, content_keys
 from bezoar.errors import InputError
 from bezoar.results import Poisoned, Provenance
 from bezoar.runtime import Progress, Runtime
-from bezoar.shapes import Bool, Float, UInt8
+from bezoar.shapes import Bool, Float, Int64, UInt8
 
 MAX_CLEAN_LABEL_RATE = 0.08
 """Most that a clean-label attack takes: of ten equal classes a fifth stays clean."""
@@ -195,14 +195,29 @@ def choose(
             f"{poison_rate:g} of {len(data)} images, got {len(candidates)}; lower "
             f"poison_rate to {most:g} or choose a larger target_class"
         )
-    keys = content_keys(data.images if allowed.all() else data.images[candidates])
-    ids = [data.ids[i] for i in candidates.tolist()]
-    # the id decides between equal images
-    names = [(_digest(seed, key), i) for key, i in zip(keys, ids, strict=True)]
-    order = sorted(range(len(names)), key=names.__getitem__)
     chosen = torch.zeros(len(data), dtype=torch.bool)
-    chosen[candidates[order[:count]]] = True
+    chosen[ranked(data, candidates, seed=seed)[:count]] = True
     return chosen
+
+
+def ranked(
+    data: ImageData, candidates: Int64[Tensor, " m"], *, seed: int
+) -> Int64[Tensor, " m"]:
+    """Return images in the order in which an attack takes them.
+
+    Args:
+        data: All images given.
+        candidates: Positions of those that may be taken.
+        seed: Seeds the order, which else depends on the images' content alone.
+
+    Returns:
+        The same positions; the id decides between equal images.
+    """
+    is_whole = len(candidates) == len(data)
+    keys = content_keys(data.images if is_whole else data.images[candidates])
+    ids = [data.ids[i] for i in candidates.tolist()]
+    names = [(_digest(seed, key), i) for key, i in zip(keys, ids, strict=True)]
+    return candidates[sorted(range(len(names)), key=names.__getitem__)]
 
 
 def _digest(seed: int, key: str) -> bytes:

@@ -6,6 +6,7 @@ from bezoar.results.evaluation import Evaluation
 from bezoar.results.features import Features
 from bezoar.results.panel import Panel
 from bezoar.results.poisoned import Poisoned
+from bezoar.results.poisoned_pairs import PairTrigger, PoisonedPairs
 from bezoar.results.provenance import Provenance
 from bezoar.results.purification import Purification, PurificationReport
 from bezoar.results.repair import Repair, RepairStatus
@@ -17,8 +18,10 @@ __all__ = [
     "EncoderEvaluation",
     "Evaluation",
     "Features",
+    "PairTrigger",
     "Panel",
     "Poisoned",
+    "PoisonedPairs",
     "Provenance",
     "Purification",
     "PurificationReport",
