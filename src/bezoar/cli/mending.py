@@ -131,7 +131,7 @@ def mend(task: Mending, *, runtime: Runtime) -> Mended:
         unreadable=unreadable,
         remarks=tuple(text for text in remarks if text),
     )
-    _write(mended, seconds=time.perf_counter() - start, runtime=runtime)
+    write_mended(mended, seconds=time.perf_counter() - start, runtime=runtime)
     return mended
 
 
@@ -191,7 +191,17 @@ def _truth(trial: Trial | None, data: ImageData, repair: Repair) -> dict[str, fl
     }
 
 
-def _write(mended: Mended, *, seconds: float, runtime: Runtime) -> None:
+def write_mended(mended: Mended, *, seconds: float, runtime: Runtime) -> None:
+    """Write what came of a repair to its folder.
+
+    Args:
+        mended: What came of it.
+        seconds: How long it took.
+        runtime: Its progress is used.
+
+    Raises:
+        StorageError: If the folder cannot be made.
+    """
     task = mended.task
     try:
         task.out.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from torch import nn
 from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 
-from bezoar.catalog import REPAIRS, name_of, presets
+from bezoar.catalog import PAIR_REPAIRS, REPAIRS, name_of, presets
 from bezoar.cli.failures import DONE
 from bezoar.cli.mending import Mending, Trial, mend
+from bezoar.cli.mending_pairs import PairMending, mend_pairs
 from bezoar.cli.options import (
     READING,
     RUNNING,
@@ -26,20 +28,23 @@ from bezoar.cli.options import (
     parse,
     preset_of,
 )
+from bezoar.cli.pair_options import PAIRING, Pairing
 from bezoar.cli.progress import bars
 from bezoar.cli.repair_text import repair_json, repair_text
 from bezoar.cli.runs import check_free, check_outside
 from bezoar.cli.text import say, say_json
+from bezoar.data import ImageSource, PairSource
 from bezoar.errors import InputError
-from bezoar.models import load_model
+from bezoar.models import load_dual_encoder, load_model
 from bezoar.storage import load_detection
 
 if TYPE_CHECKING:
     Method = Any
     Preset = str
 else:
-    Method = method_type(REPAIRS)
-    _PRESETS = {name: None for cls in REPAIRS.values() for name in presets(cls)}
+    Method = method_type({**REPAIRS, **PAIR_REPAIRS})
+    _EVERY = [*REPAIRS.values(), *PAIR_REPAIRS.values()]
+    _PRESETS = {name: None for cls in _EVERY for name in presets(cls)}
     Preset = Literal[("default", *_PRESETS)]
 
 _DEFAULT = next(iter(REPAIRS.values()))()
@@ -54,7 +59,7 @@ def command(words: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    method = preset_of(REPAIRS, words)
+    method = preset_of({**REPAIRS, **PAIR_REPAIRS}, words)
     return parse(repair, "repair", words, method=method, words=tuple(words))
 
 
@@ -73,21 +78,26 @@ def repair(
     json: bool = False,
     unsafe_pickle: bool = False,
     reading: OmitArgPrefixes[Reading] = READING,
+    pairing: OmitArgPrefixes[Pairing] = PAIRING,
     running: OmitArgPrefixes[Running] = RUNNING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
     """Make a copy of a model forget what a detection found in its training data.
 
     Needs no list of poisoned images and no trigger: the run that "bezoar detect" wrote
-    tells which images look suspicious. The model and the data stay as they are; where
-    nothing was flagged, the copy is unchanged. Exit codes: 0 done, or nothing to
+    tells which images look suspicious. Of an image-text model (ubt) it needs the pairs
+    of images and captions, and a clean --reference such as the public model that it
+    started from. The model and the data stay as they are; where nothing was flagged,
+    the copy is unchanged. Exit codes: 0 done, or nothing to
     forget; 2 error; 3 no images.
 
     Args:
         model: The model, in any form that "bezoar detect" takes; one that the run
-            trained lies in its folder as model.safetensors.
+            trained lies in its folder as model.safetensors. For ubt an image-text
+            model: a folder of ours or of transformers, or open_clip:NAME@weights.
         method: How to repair.
-        data: The images that were scored, with the labels they had then.
+        data: The images that were scored, with the labels they had then; for ubt
+            pairs: a table filepath,title, webdataset, parquet or a saved data set.
         detection: Folder of the run that "bezoar detect" wrote on these images.
         out: Folder for the repaired model and how it came about; it must be new.
         test: Clean, labelled test images, to measure the model before and after.
@@ -100,6 +110,7 @@ def repair(
         json: Print one JSON object instead of text.
         unsafe_pickle: Accept weights in a pickle, read as tensors alone.
         reading: How to read the set.
+        pairing: For image-text models.
         running: On what to run.
         words: The command as it was typed.
 
@@ -108,32 +119,46 @@ def repair(
     """
     check_preset(method, preset)
     folder = Path(out)
+    is_of_pairs = type(method) in PAIR_REPAIRS.values()
+    if not is_of_pairs:
+        pairing.check_unused()
     _check_options(method, detection=detection, test=test, attack=attack)
     _check_places(folder, model=model, data=data)
     found = None if detection is None else load_detection(Path(detection))
-    source = reading.open(data)
-    classes = len(source.class_names) or None
-    loaded = load_model(model, num_classes=classes, unsafe_pickle=unsafe_pickle)
+    pairs = pairing.open(data, reading=reading) if is_of_pairs else None
+    source = reading.open(data) if pairs is None else pairs.images
     trial = None
     if test is not None:
         clean = replace(reading, split="test").open(test)
         trial = Trial(source=clean, manifest=None if attack is None else Path(attack))
+    task = Mending(
+        model=_loaded(model, pairs, source, unsafe_pickle=unsafe_pickle),
+        spec=model,
+        method=method,
+        source=source,
+        detection=found,
+        run=None if detection is None else Path(detection),
+        trial=trial,
+        image_size=image_size,
+        out=folder,
+        seed=seed,
+        command=shlex.join(["bezoar", "repair", *words]),
+    )
+    reference = pairing.clean_model(unsafe_pickle=unsafe_pickle)
     with bars() as report:
-        outcome = mend(
-            Mending(
-                model=loaded,
-                spec=model,
-                method=method,
-                source=source,
-                detection=found,
-                run=None if detection is None else Path(detection),
-                trial=trial,
-                image_size=image_size,
-                out=folder,
-                seed=seed,
-                command=shlex.join(["bezoar", "repair", *words]),
-            ),
-            runtime=running.runtime(report),
+        runtime = running.runtime(report)
+        outcome = (
+            mend(task, runtime=runtime)
+            if pairs is None
+            else mend_pairs(
+                PairMending(
+                    task=task,
+                    pairs=pairs,
+                    reference=reference,
+                    template=pairing.template,
+                ),
+                runtime=runtime,
+            )
         )
     if json:
         say_json(repair_json(outcome))
@@ -142,11 +167,25 @@ def repair(
     return DONE
 
 
+def _loaded(
+    model: str,
+    pairs: PairSource | None,
+    source: ImageSource,
+    *,
+    unsafe_pickle: bool,
+) -> nn.Module:
+    if pairs is not None:
+        return load_dual_encoder(model, unsafe_pickle=unsafe_pickle)
+    classes = len(source.class_names) or None
+    return load_model(model, num_classes=classes, unsafe_pickle=unsafe_pickle)
+
+
 def _check_options(
     method: object, *, detection: str | None, test: str | None, attack: str | None
 ) -> None:
     takes = inspect.signature(type(method).repair).parameters  # type: ignore[attr-defined]
-    if "detection" in takes and detection is None:
+    needed = takes.get("detection")
+    if needed and needed.default is inspect.Parameter.empty and detection is None:
         raise InputError(
             f"expected a --detection for {name_of(method)}, got none; give the folder "
             'of the run that "bezoar detect" wrote'

@@ -12,6 +12,8 @@ from bezoar.results import Evaluation
 _FILES = {
     "model.safetensors": "the repaired model",
     "model.json": "what its weights belong to",
+    "clip.json": "its sizes and words",
+    "config.json": "what transformers opens it by",
     "report.html": "the page to look at: open it in a browser",
     "report.json": "the history, and how it came about",
     "images.parquet": "which images were unlearnt, trusted and held out",

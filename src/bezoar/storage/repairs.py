@@ -14,11 +14,17 @@ from torch import nn
 from bezoar.errors import InputError, ModelError, StorageError
 from bezoar.files import atomic
 from bezoar.models import (
+    ClipResNet,
+    TinyClip,
+    TransformersClip,
     architecture_of,
     fingerprint,
+    is_dual_encoder,
+    load_dual_encoder,
     load_model,
     put_weights,
     read_weights,
+    save_dual_encoder,
     save_model,
 )
 from bezoar.results import Provenance, Repair
@@ -42,7 +48,8 @@ def save_repair(
     """Write a repair to a folder.
 
     ``model.safetensors`` holds the network, with ``model.json`` beside it if it is one
-    of ours, so that ``load_model`` takes the folder; ``report.json`` the history and
+    of ours, so that ``load_model`` takes the folder, or what ``load_dual_encoder``
+    needs for an image-text model; ``report.json`` the history and
     how it came about; ``images.parquet`` which images the method worked on;
     ``detection`` what the method found, where it looked for poison itself.
 
@@ -147,6 +154,9 @@ def _numbers(row: _Numbers) -> dict[str, float]:
 
 
 def _save_network(model: nn.Module, path: Path) -> None:
+    if isinstance(model, TinyClip | ClipResNet | TransformersClip):
+        save_dual_encoder(model, path.parent)
+        return
     architecture = architecture_of(model)
     if architecture is not None:
         save_model(model, path, architecture=architecture)
@@ -159,6 +169,8 @@ def _save_network(model: nn.Module, path: Path) -> None:
 
 
 def _load_network(path: Path, model: nn.Module | None) -> nn.Module:
+    if is_dual_encoder(str(path.parent)):
+        return load_dual_encoder(str(path.parent))
     if path.with_suffix(".json").exists():
         return load_model(str(path))
     if model is None:
