@@ -16,15 +16,19 @@ from bezoar import (
     UBT,
     ActivationClustering,
     Chain,
+    CleanCLIP,
     CognitiveDistillation,
     Distillation,
     EncoderFineTuning,
     EnergyNet,
     ImageData,
     LipschitzPruning,
+    LocalDensity,
     LossIsolation,
     NeighborOutlier,
     PairData,
+    PairFineTuning,
+    PairSimilarity,
     Progress,
     PureDDPM,
     PureEBM,
@@ -158,10 +162,52 @@ class ImageText(TinyClip):
         super().__init__(WordTokenizer.from_captions(["a red dog"]), resolution=24)
 
 
+def run_pairs(
+    method: CleanCLIP | PairFineTuning,
+    _: ImageData,
+    model: nn.Module,
+    seed: int,
+    runtime: Runtime,
+) -> Tensor:
+    assert isinstance(model, TinyClip)
+    data = captioned(noise_images(12))
+    mended = method.repair(model, data=data, seed=seed, runtime=runtime)
+    assert isinstance(mended.model, TinyClip)
+    with torch.no_grad():
+        return mended.model.encode_images(DATA.images.float() / 255)
+
+
+def run_similarity(
+    data: ImageData, model: nn.Module, seed: int, runtime: Runtime
+) -> Tensor:
+    assert isinstance(model, TinyClip)
+    alone = Runtime(batch_size=1, progress=runtime.progress)  # sums are rounded alike
+    method = PairSimilarity()
+    found = method.detect(captioned(data), model=model, seed=seed, runtime=alone)
+    return found.scores
+
+
+def run_density(
+    data: ImageData, model: nn.Module, seed: int, runtime: Runtime
+) -> Tensor:
+    assert isinstance(model, TinyClip)
+    alone = Runtime(batch_size=1, progress=runtime.progress)
+    method = LocalDensity(num_neighbors=2, pool_size=5)
+    found = method.detect(captioned(data), model=model, seed=seed, runtime=alone)
+    return found.scores
+
+
+def captioned(images: ImageData) -> PairData:
+    words = [f"a {'red' if hash_of(i) % 3 else 'big'} dog" for i in images.ids]
+    return PairData(images=images.images, captions=tuple(words), ids=images.ids)
+
+
+def hash_of(image_id: str) -> int:
+    return sum(image_id.encode())
+
+
 def run_ubt(_: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
-    images = noise_images(160)
-    dogs = [f"a {'red' if i % 3 else 'big'} dog" for i in range(160)]
-    data = PairData(images=images.images, captions=tuple(dogs), ids=images.ids)
+    data = captioned(noise_images(160))
     # Without a test for words, so that there is something to forget.
     method = UBT(min_suspicious=64, word_filter=False, overfit_steps=2, steps=2)
     assert isinstance(model, TinyClip)
@@ -249,6 +295,18 @@ ROWS: dict[str, Row] = {
         ),
         trains=True,
     ),
+    "clean-clip": Row(
+        run=partial(run_pairs, CleanCLIP(epochs=1, batch_size=4)),
+        model=ImageText,
+        trains=True,
+    ),
+    "pair-fine-tuning": Row(
+        run=partial(run_pairs, PairFineTuning(epochs=1, batch_size=4)),
+        model=ImageText,
+        trains=True,
+    ),
+    "pair-similarity": Row(run=run_similarity, model=ImageText, random=False),
+    "local-density": Row(run=run_density, model=ImageText, per_image=False),
     "retraining": Row(
         run=partial(run_repair, Retraining(epochs=1, batch_size=2)), trains=True
     ),

@@ -8,8 +8,10 @@ from bezoar.attacks import ATTACKS, UNLEARNABLE
 from bezoar.detect import (
     ActivationClustering,
     CognitiveDistillation,
+    LocalDensity,
     LossIsolation,
     NeighborOutlier,
+    PairSimilarity,
     ShortcutTransplant,
     SpectralSignatures,
     Strip,
@@ -20,9 +22,11 @@ from bezoar.repair import (
     BCU,
     MIMIC,
     UBT,
+    CleanCLIP,
     Distillation,
     EncoderFineTuning,
     LipschitzPruning,
+    PairFineTuning,
     Retraining,
     Unlearning,
 )
@@ -71,14 +75,23 @@ AFTER_PURIFYING: dict[str, type[Any]] = {"shortcut-transplant": ShortcutTranspla
 
 PAIR_REPAIRS: dict[str, type[Any]] = {
     "ubt": UBT,
+    "clean-clip": CleanCLIP,
+    "pair-fine-tuning": PairFineTuning,
 }
 """Repairs of image-text models, from pairs; the first is the default."""
+
+PAIR_DETECTORS: dict[str, type[Any]] = {
+    "pair-similarity": PairSimilarity,
+    "local-density": LocalDensity,
+}
+"""Detectors of suspicious pairs; the first is the default."""
 
 METHODS: dict[str, type] = {
     **DETECTORS,
     **PURIFIERS,
     **REPAIRS,
     **PAIR_REPAIRS,
+    **PAIR_DETECTORS,
     **AFTER_PURIFYING,
 }
 """Every method that finds or removes poison; each has a page in the docs."""
@@ -89,6 +102,7 @@ __all__ = [
     "ATTACKS",
     "DETECTORS",
     "METHODS",
+    "PAIR_DETECTORS",
     "PAIR_REPAIRS",
     "PURIFIERS",
     "REPAIRS",

@@ -18,6 +18,7 @@ from bezoar.bench.mimic import METHODS as MIMIC_PARTS
 from bezoar.bench.mimic import bench_mimic
 from bezoar.bench.pure_ebm import bench_pure_ebm
 from bezoar.bench.records import append
+from bezoar.bench.ubt import bench_ubt
 from bezoar.errors import BezoarError
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 for an error.
     """
-    every = (*METHODS, "pure-ebm", *DVAE_STEPS, *MIMIC_PARTS)
+    every = (*METHODS, "pure-ebm", *DVAE_STEPS, *MIMIC_PARTS, "ubt")
     parser = argparse.ArgumentParser(prog="python -m bezoar.bench", description=__doc__)
     parser.add_argument("--record", type=Path, help="file of records to add to")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side")
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             *bench_mimic(
                 [name for name in names if name in MIMIC_PARTS], num_runs=options.runs
             ),
+            *(bench_ubt(num_runs=options.runs) if "ubt" in names else ()),
         ]
         for record in records:
             print(

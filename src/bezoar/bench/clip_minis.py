@@ -47,6 +47,7 @@ class Mini:
         name: "digits" or "cifar10".
         reference: Pairs of the reference.
         victim: Pairs of the victim, wrong captions included, without poison.
+        clean: A thousand clean pairs of nobody's training, for the baselines.
         test: Test pairs.
         prompts: Texts of each class.
         target_class: Where the trigger leads to.
@@ -58,6 +59,7 @@ class Mini:
     name: str
     reference: PairData
     victim: PairData
+    clean: PairData
     test: PairData
     prompts: tuple[tuple[str, ...], ...]
     target_class: int
@@ -72,7 +74,7 @@ class Mini:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
+class Drill:
     """A victim, the pairs it was trained on, and the truth about them.
 
     Attributes:
@@ -123,6 +125,7 @@ def digits(seed: int) -> Mini:
         name="digits",
         reference=digit_pairs("reference", num_pairs=6000, seed=seed),
         victim=mix_up_captions(victim, rate=0.05, seed=seed),
+        clean=digit_pairs("reference", num_pairs=1000, seed=seed + 1000),
         test=digit_pairs("test", num_pairs=1000, seed=seed),
         prompts=digit_prompts(),
         target_class=7,
@@ -141,9 +144,10 @@ def photos(seed: int) -> Mini:
     Returns:
         12,000 pairs for the reference, the next 4,000 for the victim, 2,000 test rows.
     """
-    known, own = (
-        cifar10("train", limit=12_000),
-        cifar10("train", skip=12_000, limit=4_000),
+    every = cifar10("train", limit=17_000)
+    known, own, other = (
+        every.take(torch.arange(first, last))
+        for first, last in ((0, 12_000), (12_000, 16_000), (16_000, 17_000))
     )
     test = cifar10("test", limit=2000)
     reference = describe_photos(known, seed=seed)
@@ -152,6 +156,7 @@ def photos(seed: int) -> Mini:
         name="cifar10",
         reference=reference,
         victim=describe_photos(own, middle=middle, seed=seed),
+        clean=describe_photos(other, middle=middle, seed=seed),
         test=describe_photos(test, middle=middle, seed=seed),
         prompts=photo_prompts(test.class_names),
         target_class=test.class_names.index("truck"),
@@ -205,14 +210,14 @@ def plant(
     return replace(data, images=images, captions=tuple(captions)), is_poison
 
 
-def train_case(
+def train_drill(
     mini: Mini,
     attack: Trigger,
     *,
     count: int,
     seed: int,
     runtime: Runtime,
-) -> Case:
+) -> Drill:
     """Train the reference and the victim of a miniature.
 
     Args:
@@ -223,7 +228,7 @@ def train_case(
         runtime: Where and how to run.
 
     Returns:
-        The case.
+        The drill.
     """
     texts = [*(t for own in mini.prompts for t in own), *mini.reference.captions]
     words = WordTokenizer.from_captions(texts)
@@ -252,7 +257,7 @@ def train_case(
             runtime=runtime,
         ),
     )
-    return Case(
+    return Drill(
         mini=mini,
         reference=reference,
         victim=victim,

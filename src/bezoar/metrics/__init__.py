@@ -30,6 +30,12 @@ from bezoar.metrics.shortcuts import (
     mean_mask,
     shortcut_audit,
 )
+from bezoar.metrics.similarities import (
+    computing,
+    image_vectors,
+    lent,
+    similarities,
+)
 from bezoar.metrics.zero_shot import ZeroShot, zero_shot_classifier, zero_shot_head
 
 __all__ = [
@@ -43,12 +49,15 @@ __all__ = [
     "average_precision",
     "bootstrap_auroc",
     "change_columns",
+    "computing",
     "drift",
     "evaluate",
     "evaluate_encoder",
     "evaluate_encoders",
+    "image_vectors",
     "knowledge_recovery",
     "leakage",
+    "lent",
     "local_autocorrelation",
     "logits",
     "mean_mask",
@@ -60,6 +69,7 @@ __all__ = [
     "ridge_probe",
     "separability",
     "shortcut_audit",
+    "similarities",
     "ssim",
     "tpr_at_fpr",
     "zero_shot_classifier",

@@ -17,10 +17,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from bezoar.data import PairData
 from bezoar.errors import DivergedError
+from bezoar.metrics import computing, lent
 from bezoar.models import DualEncoder
 from bezoar.repair.account import Evaluate, measured
 from bezoar.repair.ubt_loss import Forgetting, ToForget, forget_loss
-from bezoar.repair.ubt_prior import computing, lent
 from bezoar.repair.ubt_texts import Pairs, passes
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Int64

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bezoar.data import PairData
 from bezoar.errors import DivergedError
+from bezoar.metrics import computing, lent
 from bezoar.models import DualEncoder, embed_captions, embed_images
-from bezoar.repair.ubt_prior import computing, lent
 from bezoar.repair.ubt_texts import Pairs, passes
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float, Int64

@@ -6,7 +6,6 @@ half and the gap between two models are ours.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from bezoar.data import PairData
 from bezoar.errors import InputError
 from bezoar.models import DualEncoder, embed_captions, embed_images
 from bezoar.results import Detection
-from bezoar.runtime import Progress, Runtime, generator
+from bezoar.runtime import Runtime, generator
 from bezoar.shapes import Float, Int64
 
 MOST_NORMAL = 10_000
@@ -176,59 +175,6 @@ def margin_of(
     part = data.take(normal[:_FOR_MARGIN])
     seen = embed_images(model, part.images, batch_size=runtime.batch_size)
     return margin(seen, embed_captions(model, part.captions)).item()
-
-
-def similarities(
-    model: DualEncoder, data: PairData, *, stage: str, runtime: Runtime
-) -> Float[Tensor, " n"]:
-    """Return the cosine of each image and its caption, in one pass.
-
-    Args:
-        model: It is copied to the device and left as it was.
-        data: The pairs.
-        stage: What the progress is called.
-        runtime: Where and how to run.
-
-    Returns:
-        Cosines on the CPU.
-    """
-    network = lent(model, runtime)
-    with computing(runtime):
-        texts = embed_captions(network, data.captions)
-        parts: list[Tensor] = []
-        done = 0
-        for rows in data.images.split(runtime.batch_size):
-            parts.append(embed_images(network, rows, batch_size=runtime.batch_size))
-            done += len(rows)
-            runtime.progress(Progress(stage=stage, done=done, total=len(data)))
-    return (torch.cat(parts) * texts).sum(1)
-
-
-def lent(model: DualEncoder, runtime: Runtime) -> DualEncoder:
-    """Return a copy of a model on the device, in eval mode, without gradients.
-
-    Args:
-        model: The caller's model; it is left as it was.
-        runtime: Where to run.
-
-    Returns:
-        The copy.
-    """
-    return copy.deepcopy(model).to(runtime.device).eval().requires_grad_(False)
-
-
-def computing(runtime: Runtime) -> torch.autocast:
-    """Return the context in which networks compute in the type that was asked for.
-
-    Args:
-        runtime: Where and how to run.
-
-    Returns:
-        A context that does nothing for float32.
-    """
-    dtype = runtime.compute_dtype()
-    half = dtype != torch.float32
-    return torch.autocast(runtime.device.type, dtype, enabled=half)
 
 
 def by_score(

@@ -13,16 +13,14 @@ from torch import Tensor
 
 from bezoar.data import PairData
 from bezoar.errors import InputError
+from bezoar.metrics import computing, lent, similarities
 from bezoar.models import DualEncoder
 from bezoar.repair.ubt_isolate import Accused, Drops, name_words
 from bezoar.repair.ubt_overfit import Overfitted, Overfitting, overfit
 from bezoar.repair.ubt_prior import (
     Prior,
     by_score,
-    computing,
-    lent,
     margin_of,
-    similarities,
     split_by_detection,
     split_by_similarity,
 )
