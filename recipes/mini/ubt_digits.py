@@ -14,6 +14,8 @@ from bezoar.bench.recipe import Claims, main
 from bezoar.bench.ubt_claims import DIGITS, claim_all
 from bezoar.runtime import Progress, Runtime
 
+LONG = True  # until its seconds are measured
+
 
 def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     """Make image-text models of digits forget what a few planted pairs taught them."""

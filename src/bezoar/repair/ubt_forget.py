@@ -27,6 +27,7 @@ from bezoar.shapes import Int64
 from bezoar.train import clip_loss, decay_groups
 
 _CHECK_EVERY, _FIRST_STOP = 5, 20  # steps
+_WARM_UP = 10  # steps: AdamW's first ones are full strides in whatever direction
 _HELD_OUT_NORMAL = 256  # pairs
 MOST_RISE = 0.05
 """Most that the loss on held-out trusted pairs may rise, as a share of it."""
@@ -100,6 +101,8 @@ def unlearn(
     for step in range(1, settings.steps + 1):
         with computing(runtime):
             loss = run.loss(draws, batches)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * min(1.0, step / _WARM_UP)
         optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(trained, 1.0)

@@ -26,7 +26,7 @@ class Forgetting:
         forget_weight: Weight of the isolated pairs.
         keep_weight: Weight of the trusted ones.
         distill_weight: Weight of the distance to the suspect model's image vectors.
-        lr: Step size of AdamW, constant.
+        lr: Step size of AdamW, constant after ten steps of warm-up.
         steps: Most steps.
         stop_rate: Share of the similarity above the margin that may be left.
         batch_size: Isolated pairs per step, drawn with replacement.
