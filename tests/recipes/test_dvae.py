@@ -1,6 +1,7 @@
 """The recipes of D-VAE run whole at a tiny size."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from bezoar.bench.recipe import Claims
-from bezoar.data import noise_images
+from bezoar.data import ImageData, noise_images
+from bezoar.purify import DVAE
+from bezoar.train import Training
+from recipes.mini import dvae as small
 from recipes.mini import scale_dvae
 from recipes.paper import dvae as paper
 
@@ -39,6 +43,30 @@ def test_every_arm_of_the_paper_recipe_is_trained_and_measured(
     failed = [row["name"] for row in printed["claims"] if not row["passed"]]
     assert failed == ["clean_accuracy"]
     assert printed["facts"]["clean"]["pixels"] <= 0.5  # nothing was added
+
+
+@pytest.mark.slow
+def test_the_small_recipe_runs_whole_for_one_attack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def few(split: str, *, limit: int) -> ImageData:
+        data = noise_images(min(limit, 60 if split == "train" else 20), size=32)
+        number = torch.arange(len(data)) % 10
+        return replace(data, labels=number, class_names=tuple(map(str, range(10))))
+
+    monkeypatch.setattr(small, "cifar10", few)
+    method = DVAE(width=2, latent_width=4, epochs=1, batch_size=20)
+    monkeypatch.setattr(small, "METHOD", method)
+    monkeypatch.setattr(small, "PROTOCOL", Training(epochs=1))
+    assert small.script(["--attack", "lsp", "--json"]) == 1  # nothing is learnt here
+    printed = json.loads(capsys.readouterr().out)
+    named = {row["name"]: row for row in printed["claims"]}
+    assert named["lsp: told before, pixels"]["passed"]
+    assert not named["clean accuracy"]["passed"]
+    assert "not scoreable" in named["lsp: gaps of the probes"]["value"]
+    assert list(printed["facts"]["lsp"]) == ["given", "dvae", "jpeg", "grey"]
+    assert printed["facts"]["lsp"]["given"]["left"] == pytest.approx(1.0)
+    assert not any(name.startswith("ops") for name in named)
 
 
 def test_what_is_wanted_is_stated_with_whether_it_was_reached() -> None:
