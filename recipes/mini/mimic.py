@@ -19,24 +19,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bezoar.attacks import BadEncoder
 from bezoar.bench.recipe import Claims, cifar10, main
-from bezoar.bench.tiny_encoders import (
-    backdoored,
-    digits,
-    downstream,
-    kept,
-    pretrained,
-    shrunk,
-    typical,
-)
+from bezoar.bench.tiny_encoders import digits, kept, pretrained, shrunk, typical
 from bezoar.data import ImageData
+from bezoar.metrics import EncoderTask, evaluate_encoders
 from bezoar.models import SimCLR, simclr
 from bezoar.repair import MIMIC, Distillation, EncoderFineTuning
-from bezoar.results import Repair
+from bezoar.results import EncoderEvaluation, Repair
 from bezoar.runtime import Progress, Runtime
 
 LONG = True  # the encoders are trained once
-TARGET, DIGIT = 9, 1
+TARGET = 9
+ATTACK = replace(BadEncoder.tiny(), epochs=10, batch_size=64)
 METHOD = MIMIC.tiny()
 KEPT = Path(__file__).parents[2] / "build" / "mini_mimic"
 
@@ -59,55 +54,45 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
 
     clean, teacher = kept(KEPT / str(seed), make)
     before = time.perf_counter()
-
-    def measured(encoder: nn.Module) -> dict[str, float]:
-        found = downstream(encoder, labelled=labelled, test=test, target=TARGET)
-        return asdict(found)
-
-    found = {
-        "clean": measured(clean),
-        "teacher": measured(teacher),
-        "random": measured(simclr("tiny", seed=seed + 1000)),
-    }
     repairs = _repairs(teacher, clean_set, seed=seed, runtime=runtime)
-    found |= {name: measured(repair.model) for name, repair in repairs.items()}
-    floor = found["clean"]["success"]
-    _claim(claims, found, floor=floor)
-    head, shown = digits()
-    for name in ("teacher", "student"):
-        encoder = teacher if name == "teacher" else repairs["student"].model
-        on_digits = downstream(encoder, labelled=head, test=shown, target=DIGIT)
-        claims.facts[f"{name}_digits"] = asdict(on_digits)
-    claims.facts["measured"] = found
+    encoders = {
+        "clean": clean,
+        "teacher": teacher,
+        "untrained": simclr("tiny", seed=seed + 1000),
+        **{name: repair.model for name, repair in repairs.items()},
+    }
+    task = EncoderTask(name="cifar10", train=labelled, test=test, target_class=TARGET)
+    found = evaluate_encoders(
+        encoders, tasks=[task, digits()], attack=ATTACK, runtime=runtime
+    )
+    _claim(claims, {row.encoder: row for row in found if row.task == "cifar10"})
+    claims.facts["measured"] = [asdict(row) for row in found]
     student = repairs["student"]
-    claims.facts["layer_weights"] = [
-        r["weight"] for r in student.tables["layer weights"]
-    ]
+    weights = [row["weight"] for row in student.tables["layer weights"]]
+    claims.facts["layer_weights"] = weights
     claims.facts["cosine"] = student.figures["cosine"]
     claims.facts["seconds"] = {n: r.provenance.seconds for n, r in repairs.items()}
     claims.facts["seconds_but_for_the_encoders"] = time.perf_counter() - before
 
 
-def _claim(claims: Claims, found: dict[str, dict[str, float]], *, floor: float) -> None:
-    teacher, student, random = found["teacher"], found["student"], found["random"]
-    success = {name: row["success"] for name, row in found.items()}
-    accuracy = {name: row["accuracy"] for name, row in found.items()}
+def _claim(claims: Claims, found: dict[str, EncoderEvaluation]) -> None:
+    success = {name: row.attack_success_rate or 0.0 for name, row in found.items()}
+    accuracy = {name: row.clean_accuracy for name, row in found.items()}
     claims.at_least("teacher_success", success["teacher"], TEACHER)
-    claims.at_least(
-        "teacher_accuracy", accuracy["teacher"], max(0.40, accuracy["random"] + 0.05)
-    )
-    claims.at_most("student_success_above_floor", success["student"] - floor, CURED)
-    kept_share = student["accuracy"] / teacher["accuracy"]
-    claims.at_least("student_accuracy_kept", kept_share, USEFUL)
-    gained = student["accuracy"] - random["accuracy"]
-    whole = teacher["accuracy"] - random["accuracy"]
-    claims.at_least("knowledge_recovery", gained / whole, RECOVERED)
+    least = max(0.40, accuracy["untrained"] + 0.05)
+    claims.at_least("teacher_accuracy", accuracy["teacher"], least)
+    above = success["student"] - success["clean"]
+    claims.at_most("student_success_above_floor", above, CURED)
+    share = accuracy["student"] / accuracy["teacher"]
+    claims.at_least("student_accuracy_kept", share, USEFUL)
+    recovered = found["student"].knowledge_recovery
+    claims.at_least("knowledge_recovery", recovered or 0.0, RECOVERED)
     beyond = accuracy["student"] - accuracy["contrastive only"]
     claims.at_least("accuracy_beyond_contrastive_only", beyond, 0.0)
     claims.at_least("control_from_teacher_success", success["from teacher"], CONTROL)
     further = success["fine-tuning"] - success["student"]
     claims.at_least("fine_tuning_success_above_student", further, 0.30)
-    claims.reported("floor", floor)
+    claims.reported("floor", success["clean"])
     claims.reported("uniform_accuracy", accuracy["uniform"])
     claims.reported("uniform_success", success["uniform"])
 
@@ -138,9 +123,15 @@ def _victim(data: ImageData, *, seed: int, runtime: Runtime) -> tuple[SimCLR, Si
     rows = torch.arange(len(data))
     clean = pretrained(data.take(rows[:10_000]), epochs=6, seed=seed, runtime=runtime)
     pool = data.take(rows[15_000:16_000])
-    reference = pool.images[typical(pool, clean, target=TARGET)]
-    shadow = data.take(rows[10_000:15_000])
-    teacher = backdoored(clean, shadow=shadow, reference=reference, epochs=4, seed=seed)
+    place = typical(pool, clean, target=TARGET)
+    teacher = ATTACK.attack(
+        clean,
+        data=data.take(rows[10_000:15_000]),
+        references=pool.images[place : place + 1],
+        seed=seed,
+        runtime=runtime,
+    )
+    assert isinstance(teacher, SimCLR)
     return clean, teacher
 
 

@@ -21,7 +21,14 @@ from bezoar.train.distillation import lesson
 from bezoar.train.teacher import Teacher
 
 FLOAT = Runtime(dtype=torch.float32)
-QUICK = replace(MIMIC.tiny(), epochs=2, batch_size=32, information_epochs=3)
+QUICK = MIMIC(
+    epochs=2,
+    batch_size=32,
+    lr=3e-3,
+    information_epochs=3,
+    information_hidden=32,
+    information_pool=4,
+)
 DATA = noise_images(80, size=16)
 TEACHER = simclr("tiny", seed=5)
 

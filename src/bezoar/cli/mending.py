@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,10 +112,11 @@ def mend(task: Mending, *, runtime: Runtime) -> Mended:
     given: dict[str, object] = {}
     if task.detection is not None:
         given["detection"] = task.detection
+    if "evaluate" in inspect.signature(task.method.repair).parameters:
+        given["evaluate"] = measure
     repair: Repair = task.method.repair(
         task.model,
         data=data,
-        evaluate=measure,
         seed=task.seed,
         runtime=runtime,
         **given,

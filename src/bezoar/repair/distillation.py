@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -40,6 +41,7 @@ class Distillation:
         epochs: Passes over the clean images.
         batch_size: Images per step; of fewer images all; at least 32.
         lr: Step size of Adam.
+        schedule: "constant", or "cosine" to 0.
         weight_decay: Weight decay on all parameters.
         attention_weight: Weight of each layer's attention term.
         clone_weight: Weight of the cosine to the teacher's features.
@@ -53,6 +55,7 @@ class Distillation:
     epochs: int = 500
     batch_size: int = 128
     lr: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 1e-6
     attention_weight: float = 1000.0
     clone_weight: float = 1.0
@@ -136,6 +139,7 @@ class Distillation:
                 epochs=self.epochs,
                 batch_size=self.batch_size,
                 lr=self.lr,
+                schedule=self.schedule,
                 weight_decay=self.weight_decay,
                 contrastive_weight=self.contrastive_weight,
                 clone_weight=self.clone_weight,

@@ -51,6 +51,8 @@ class MIMIC:
         epochs: Passes over the clean images.
         batch_size: Images per step; of fewer images all; at least 32.
         lr: Step size of Adam.
+        schedule: "constant" as published, or "cosine", which brings lr to 0: better
+            where the training is short.
         weight_decay: Weight decay on all parameters.
         clone_weight: Weight of the cosine to the teacher's features.
         contrastive_weight: Weight of the contrastive term between two views.
@@ -81,6 +83,7 @@ class MIMIC:
     epochs: int = 1000
     batch_size: int = 128
     lr: float = 1e-2
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 1e-6
     clone_weight: float = 1.0
     contrastive_weight: float = 1.0
@@ -196,8 +199,14 @@ class MIMIC:
         information = None
         if layers and self.information_source != "uniform" and self.information_weight:
             of = encoder if self.information_source == "teacher" else pupil.model
-            information = self._information(
-                backbone_of(of), kept, held_out, layers, seed=seed, runtime=runtime
+            information = remembered_information(
+                backbone_of(of),
+                kept,
+                layers=layers,
+                settings=self._estimation(),
+                held_out=held_out,
+                seed=seed,
+                runtime=runtime,
             )
         values = dict.fromkeys(layers, 0.0)
         if information is not None:
@@ -247,6 +256,7 @@ class MIMIC:
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,
+            schedule=self.schedule,
             weight_decay=self.weight_decay,
             contrastive_weight=self.contrastive_weight,
             temperature=self.temperature,
@@ -271,17 +281,8 @@ class MIMIC:
             )
         return tuple(notes)
 
-    def _information(
-        self,
-        encoder: nn.Module,
-        data: ImageData,
-        held_out: ImageData | None,
-        layers: tuple[str, ...],
-        *,
-        seed: int,
-        runtime: Runtime,
-    ) -> Information:
-        settings = Estimation(
+    def _estimation(self) -> Estimation:
+        return Estimation(
             epochs=self.information_epochs,
             lr=self.information_lr,
             weight_decay=self.information_weight_decay,
@@ -289,13 +290,4 @@ class MIMIC:
             pool=self.information_pool,
             clip=self.information_clip,
             batch_size=self.batch_size,
-        )
-        return remembered_information(
-            encoder,
-            data,
-            layers=layers,
-            settings=settings,
-            held_out=held_out,
-            seed=seed,
-            runtime=runtime,
         )
