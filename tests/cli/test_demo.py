@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from bezoar.attacks import BadNets, read_manifest
-from bezoar.cli import demo
+from bezoar.cli import demo, demo_pairs
 from bezoar.data import content_keys, digit_images, open_source
+from bezoar.data.captions import DIGIT_NAMES
 from bezoar.detect import CognitiveDistillation
 from bezoar.models import Architecture
 from bezoar.report import read_report, render
 from bezoar.storage import read_object
-from bezoar.train import Training
+from bezoar.train import ClipTraining, Training
 from tests.cli.conftest import Call
 
 
@@ -42,7 +43,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_every_stage_is_measured_and_told(bezoar: Call) -> None:
-    answer = bezoar("demo", "--out", "d")
+    answer = bezoar("demo", "--out", "d", "--part", "digits")
     assert answer.code == 0
     assert answer.err == ""
     for words in ("1. Poison     7 of 67", "2. Train", "3. Detect", "4. Retrain"):
@@ -75,8 +76,8 @@ def test_every_stage_is_measured_and_told(bezoar: Call) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_images_lie_there_for_the_other_verbs(bezoar: Call) -> None:
-    first = bezoar("demo", "--out", "d", "--json").json
-    again = bezoar("demo", "--out", "d", "--json").json
+    first = bezoar("demo", "--out", "d", "--json", "--part", "digits").json
+    again = bezoar("demo", "--out", "d", "--json", "--part", "digits").json
     assert {k: v for k, v in first.items() if k != "seconds"} == {
         k: v for k, v in again.items() if k != "seconds"
     }
@@ -88,9 +89,28 @@ def test_the_images_lie_there_for_the_other_verbs(bezoar: Call) -> None:
     assert len(keys) == 97  # nothing is in both
     manifest = read_manifest(Path("d/poisoned.manifest.json"))
     assert {row.id for row in manifest.poisoned} <= set(poisoned.ids)
-    answer = bezoar("demo", "--out", "d", "--seed", "1")
+    answer = bezoar("demo", "--out", "d", "--seed", "1", "--part", "digits")
     assert answer.code == 2
     assert "other images" in answer.sentence
+
+
+def test_pairs_get_a_page_with_their_captions(
+    bezoar: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_pairs, "NUM_PAIRS", 256)
+    monkeypatch.setattr(demo_pairs, "NUM_REFERENCE", 64)
+    monkeypatch.setattr(demo_pairs, "NUM_TEST", 20)
+    monkeypatch.setattr(demo_pairs, "REFERENCE_TRAINING", ClipTraining(epochs=1))
+    monkeypatch.setattr(demo_pairs, "TRAINING", ClipTraining(epochs=1))
+    answer = bezoar("demo", "--out", "d", "--part", "pairs")
+    assert answer.code == 0, answer.err
+    assert "The page: d/pairs/report.html" in answer.out
+    told = read_report(Path("d/pairs"))
+    (part,) = [p for p in told["sections"] if p["type"] == "gallery"]
+    assert part["total"] == 256
+    for caption in part["columns"]["caption"]:
+        assert any(name in caption for name in DIGIT_NAMES)
+    assert told["verdict"]["status"] in {"found", "nothing found"}
 
 
 @pytest.mark.slow
@@ -114,3 +134,9 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     assert before["attack_success_rate"] >= 0.9
     assert after["attack_success_rate"] <= 0.05
     assert after["clean_accuracy"] >= before["clean_accuracy"] - 0.02
+    pairs = read_report(tmp_path / "demo" / "pairs")
+    (card,) = [p for p in pairs["sections"] if p["type"] == "card"]
+    success = next(r for r in card["rows"] if r["name"] == "attack success rate")
+    assert pairs["verdict"]["status"] == "found"
+    assert success["before"] >= 0.9
+    assert success["after"] <= 0.1
