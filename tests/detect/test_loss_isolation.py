@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bezoar.bench.reference.loss_isolation import early_losses_plain
 from bezoar.data import ImageData
 from bezoar.detect import LossIsolation
 from bezoar.detect.loss_isolation import objective
 from bezoar.errors import InputError
 from bezoar.metrics import auroc
+from bezoar.models import Architecture
 from bezoar.runtime import Runtime, generator
 
 CLASSES = 5
@@ -58,6 +60,42 @@ def test_poison_is_learnt_first_and_found() -> None:
     assert found.flagged[truth].float().mean() > 0.7
     assert found.flagged[~truth].sum() <= 12
     assert "half of class 'a' more than" in found.reasons[0]
+
+
+@pytest.mark.parametrize(("kind", "floor"), [("ascent", 1.55), ("plain", None)])
+def test_losses_are_those_of_the_training_written_out(
+    kind: str, floor: float | None
+) -> None:
+    # A floor near ln 5, so that some of the 12 steps climb and others descend.
+    data, epochs, size = images(num_poison=12, size=120), 3, 30
+    method = LossIsolation(
+        isolation_epochs=epochs,
+        isolation_batch=size,
+        isolation_width=2,
+        objective=kind,  # type: ignore[arg-type]
+        floor=floor or 0.0,
+    )
+    found = method.detect(data, seed=3, runtime=Runtime(dtype=torch.float32))
+    network = Architecture(
+        name="convnet", num_classes=CLASSES, width=2, mean=(0.0,) * 3, std=(1.0,) * 3
+    ).build(3)
+    orders = [
+        torch.randperm(len(data), generator=generator(3, "train", epoch))
+        for epoch in range(epochs)
+    ]
+    plain = early_losses_plain(
+        network,
+        data.images / 255,
+        data.labels,
+        batches=[[part.tolist() for part in order.split(size)] for order in orders],
+        lr=method.lr,
+        weight_decay=5e-4,
+        floor=floor,
+    )
+    # float32 and another order of sums; one flipped sign moves losses by over 0.01
+    torch.testing.assert_close(
+        found.columns["early_loss"], torch.tensor(plain), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_variant_of_the_comparison_averages_and_only_ranks() -> None:
