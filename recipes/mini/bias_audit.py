@@ -22,7 +22,6 @@ from bezoar.models import Architecture
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train import Training, train_classifier
 
-LONG = True  # until its seconds and gates are recorded on idle cores
 NUM_IMAGES, NUM_SCORED, NUM_SHUFFLES = 5000, 2500, 20
 MARKED, SHARE, OTHERS = 3, 0.95, 0.01
 PROTOCOL = Training(epochs=15, batch_size=64)
