@@ -19,6 +19,7 @@ from bezoar.errors import EmptyError, InputError, StorageError
 from bezoar.guarding import STEPS, Guard, Guarded, Tools, guard
 from bezoar.models import Architecture, convnet, load_model
 from bezoar.purify import ShortcutSqueezing
+from bezoar.repair import LipschitzPruning
 from bezoar.report import Decisions, read_report
 from bezoar.results import Provenance, Screening
 from bezoar.runtime import Progress, Runtime
@@ -260,6 +261,22 @@ def test_images_without_labels_need_a_model_or_an_encoder(tmp_path: Path) -> Non
     assert ranked.exit_code == 0
     assert ranked.detection is not None
     assert len(ranked.detection.ids) == 24
+    assert "mimic" in {step.name: step.reason for step in ranked.steps}["repair"]
+
+
+def test_an_encoder_is_repaired_where_a_repair_is_named(
+    photos: Path, tmp_path: Path
+) -> None:
+    encoder = convnet(4, width=4)
+    was = {name: value.clone() for name, value in encoder.state_dict().items()}
+    tools = Tools(repair=LipschitzPruning())
+    done = guard(
+        photos, out=tmp_path / "run", encoder=encoder, tools=tools, skip=["report"]
+    )
+    assert done.repair is not None
+    assert done.repair.provenance.method == "lipschitz-pruning"
+    assert (tmp_path / "run" / "repaired" / "model.safetensors").exists()
+    assert all(encoder.state_dict()[name].equal(value) for name, value in was.items())
 
 
 def test_a_set_made_unlearnable_is_purified(
@@ -278,7 +295,7 @@ def test_a_set_made_unlearnable_is_purified(
         provenance=provenance,
     )
     monkeypatch.setattr(
-        "bezoar.guarding.finding.screen_unlearnable", lambda *_a, **_k: found
+        "bezoar.guarding.screening.screen_unlearnable", lambda *_a, **_k: found
     )
     was = contents(photos)
     done = call(skip=[])
@@ -328,7 +345,7 @@ def test_a_folder_of_something_else_is_refused(
     (photos / "odd" / "more.png").write_bytes(next(photos.rglob("*.png")).read_bytes())
     with pytest.raises(StorageError, match="has changed since"):
         call()
-    with pytest.raises(InputError, match="got both"):
+    with pytest.raises(InputError, match="two of them"):
         call(model=convnet(2), encoder=convnet(2))
     with pytest.raises(InputError, match="beside the attack"):
         call(attack="m.json")

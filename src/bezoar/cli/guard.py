@@ -28,6 +28,7 @@ from bezoar.cli.options import (
 from bezoar.cli.progress import bars
 from bezoar.cli.sets import image_size_for
 from bezoar.cli.text import say, say_json
+from bezoar.data import ImageSource
 from bezoar.errors import InputError
 from bezoar.guarding import Guard, Tools
 from bezoar.guarding import guard as run_guard
@@ -56,6 +57,8 @@ def guard(
     out: Annotated[str, arg(metavar="PATH")] = "bezoar-guard",
     model: Spec = None,
     encoder: Spec = None,
+    clip: Spec = None,
+    reference: Spec = None,
     test: Place = None,
     attack: Place = None,
     skip: Names = "",
@@ -94,6 +97,10 @@ def guard(
             detect" takes; one is trained if it is not given.
         encoder: An encoder instead, for images without labels: images that lie far
             from all others in its features are ranked.
+        clip: An image-text model that was trained on these images and their captions: a
+            folder or id that transformers opens, open_clip:NAME@WEIGHTS, or a folder
+            of ours. Pairs that planted a backdoor are searched, and forgotten.
+        reference: A clean image-text model of the same kind, to compare it with.
         test: Clean, labelled test images, to measure the model before and after.
         attack: The manifest that "bezoar attack" wrote, to measure on the test images
             how often its trigger works; no other step looks at it.
@@ -105,7 +112,7 @@ def guard(
         purifier: How to purify, by the name that "bezoar purify" has for it;
             shortcut-squeezing if it is not given.
         method: How to repair a given model, by the name that "bezoar repair" has for
-            it; unlearning if it is not given.
+            it: unlearning for a classifier if it is not given, none for an encoder.
         epochs: Passes over the set when a classifier is trained.
         image_size: Height and width that images are resized to; else what the model
             was made for, or the most common size up to 224.
@@ -137,8 +144,13 @@ def guard(
             "expected no --arch, --width or --epochs beside --model, got some; leave "
             "them out, or leave out --model to train one"
         )
-    source = reading.open(data)
-    if model is None and encoder is None and source.class_names:
+    source = data if clip is not None else reading.open(data)
+    if (
+        isinstance(source, ImageSource)
+        and model is None
+        and encoder is None
+        and source.class_names
+    ):
         size = image_size_for(source, asked=image_size)
         architecture = network.architecture(source.class_names, size)
         tools = replace(tools, architecture=architecture)
@@ -148,6 +160,8 @@ def guard(
             out=out,
             model=model,
             encoder=encoder,
+            clip=clip,
+            reference=reference,
             test=None if test is None else replace(reading, split="test").open(test),
             attack=attack,
             rule=rule,

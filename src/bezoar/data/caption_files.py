@@ -41,6 +41,14 @@ class CaptionFileReader:
     classes: Classes
     num_images: int
 
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Iterate over the rows as they are written.
+
+        Returns:
+            Cells by column, one row per record.
+        """
+        return _rows(self.path)
+
     def records(self) -> Iterator[Record]:
         """Iterate over the rows.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bezoar.data.caption_files import CaptionFileReader
 from bezoar.data.choice import Choice, Images, Keep, png_name
 from bezoar.data.folders import FolderReader
 from bezoar.data.hub import HubReader
@@ -13,6 +14,7 @@ from bezoar.data.saved import SavedReader
 from bezoar.data.source import ImageSource
 from bezoar.data.staging import staged
 from bezoar.data.tars import TarReader
+from bezoar.data.write_caption_file import write_caption_file
 from bezoar.data.write_tables import write_hub, write_parquet, write_saved
 from bezoar.data.write_tars import write_tars
 from bezoar.errors import EmptyError, InputError
@@ -60,6 +62,8 @@ def _sources(source: ImageSource) -> list[Path]:
     if isinstance(reader, ParquetReader | TarReader):
         files = [reader.root / shard for shard in reader.shards]
         return [Path(source.spec)] if Path(source.spec).is_dir() else files
+    if isinstance(reader, CaptionFileReader):
+        return [reader.path.parent]
     return [reader.root] if isinstance(reader, FolderReader | SavedReader) else []
 
 
@@ -80,6 +84,9 @@ def _write(source: ImageSource, place: Path, choice: Choice, *, suffix: str) -> 
             return write_saved(reader, place, choice)
         case HubReader():
             return write_hub(reader, place, choice)
+        case CaptionFileReader():
+            max_bytes = largest_file(source.max_pixels)
+            return write_caption_file(reader, place, choice, max_bytes=max_bytes)
     raise InputError(
         f"expected a source that open_source made, got one that reads by "
         f"{type(reader).__name__}; open it again"

@@ -101,6 +101,10 @@ def settings_of(task: Task) -> dict[str, object]:
         "detector": {"method": type(task.detector).__name__, **asdict(task.detector)},
         "purifier": {"method": type(tools.purifier).__name__, **asdict(tools.purifier)},
         "repair": {"method": type(tools.repair).__name__, **asdict(tools.repair)},
+        "pair_repair": {
+            "method": type(tools.pair_repair).__name__,
+            **asdict(tools.pair_repair),
+        },
         "training": asdict(tools.training),
         "final_training": asdict(tools.final_training),
         "model": task.model_text,
@@ -185,6 +189,7 @@ def _detected(task: Task, findings: Findings) -> list[Section]:
         found,
         images=images,
         vectors=vectors,
+        captions=None if task.pairs is None else dict(task.pairs.captions()),
         decisions=task.decisions.by_id,
         unreadable=findings.unreadable,
         remarks=remarks,
@@ -242,6 +247,9 @@ def _verified(guarded: Guarded) -> list[Section]:
         if len(groups) > _GROUPS:
             told.append(f"and {len(groups) - _GROUPS:,} more groups in verified.json")
         sections += [notes(title, told)] * bool(told)
+    if found.captions:
+        rows = [(text[:200], count) for text, count in found.captions]
+        sections.append(table("Repeated captions", ("caption", "times"), rows))
     return sections
 
 

@@ -21,6 +21,7 @@ from bezoar.guarding.ledger import Ledger
 from bezoar.guarding.outcome import Guarded, conclude
 from bezoar.guarding.settings import RULE, TOOLS, Guard, Tools
 from bezoar.guarding.task import WORK, Set, Task, check_same_set, make_task
+from bezoar.models import DualEncoder
 from bezoar.report import Decisions, write_page
 from bezoar.runtime import Runtime
 from bezoar.storage import RunLock, save_detection, write_json, write_run
@@ -32,6 +33,8 @@ def guard(
     out: str | Path,
     model: str | nn.Module | None = None,
     encoder: str | nn.Module | None = None,
+    clip: str | DualEncoder | None = None,
+    reference: str | DualEncoder | None = None,
     test: Set | None = None,
     attack: str | Path | None = None,
     rule: Guard = RULE,
@@ -58,6 +61,9 @@ def guard(
         model: A classifier that was trained on the set, or where it is; None trains
             one.
         encoder: An encoder instead; for images without labels.
+        clip: An image-text model that was trained on the set, or where it is; the set
+            is read with its captions, and the model is repaired.
+        reference: A clean image-text model of the same kind to compare it with.
         test: Clean, labelled test images, to measure the model before and after.
         attack: Manifest of the attack whose trigger is shown on them; no other step
             looks at it.
@@ -82,6 +88,8 @@ def guard(
         out=out,
         model=model,
         encoder=encoder,
+        clip=clip,
+        reference=reference,
         test=test,
         attack=attack,
         rule=rule,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bezoar.data import ImageSource, open_source, write_source
+from bezoar.data import ImageSource, open_pairs, open_source, write_source
 from bezoar.engine import BlockPurifier, purify_source
 from bezoar.engine.dispatch import read_all
 from bezoar.engine.relay import digest
@@ -218,7 +218,7 @@ def _count(task: Task) -> int:
             f"expected the clean set at {str(task.clean)!r}, got nothing; it is "
             "written again"
         )
-    source = reopened(task)
+    source = open_pairs(task.clean).images if task.pairs else reopened(task)
     return source.num_images or sum(1 for _ in source.records())
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
@@ -15,27 +15,31 @@ from bezoar.engine import (
     Detector,
     detect_with,
     masked_worst,
-    sample_source,
     uses_model,
 )
 from bezoar.engine.dispatch import read_all
 from bezoar.errors import InputError, StorageError
 from bezoar.guarding.ledger import Ledger
+from bezoar.guarding.pairing import search
+from bezoar.guarding.screening import screened
 from bezoar.guarding.task import Task
-from bezoar.guarding.verify import Verified, load_verified, save_verified, verify
+from bezoar.guarding.verify import (
+    Verified,
+    load_verified,
+    repeated_captions,
+    save_verified,
+    verify,
+)
 from bezoar.models import fingerprint, load_model, save_model
-from bezoar.purify import screen_unlearnable
-from bezoar.results import Detection, Provenance, Screening
+from bezoar.results import Detection, Repair, Screening
 from bezoar.storage import (
     load_detection,
     read_object,
     save_detection,
-    write_json,
 )
-from bezoar.storage.parts import built
 from bezoar.train import train_classifier
 
-_SCREENED, MODEL = "screened.json", "model.safetensors"
+MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +53,8 @@ class Findings:
         model_text: Where it is from.
         found: What the detection found.
         unreadable: Files that are no images.
+        repair: Of an image-text model, for what is found and what is forgotten come
+            of one search.
         key: Digest of all that these depend on.
     """
 
@@ -59,6 +65,7 @@ class Findings:
     found: Detection | None
     unreadable: tuple[Unreadable, ...]
     key: str
+    repair: Repair | None = None
 
 
 def find(task: Task, ledger: Ledger) -> Findings:
@@ -77,7 +84,9 @@ def find(task: Task, ledger: Ledger) -> Findings:
         make=lambda: _verify(task),
         load=lambda: load_verified(task.folder),
     )
-    screening = _screening(task, ledger)
+    if task.clip is not None:
+        return _found_in_pairs(task, ledger, verified)
+    screening = screened(task, ledger)
     model = task.model if task.model is not None else _learnt(task, ledger)
     if task.model is not None:
         ledger.pass_over("learn", "skipped", "not needed: a model was given")
@@ -93,6 +102,23 @@ def find(task: Task, ledger: Ledger) -> Findings:
         found=found,
         unreadable=unreadable,
         key=key,
+    )
+
+
+def _found_in_pairs(task: Task, ledger: Ledger, verified: Verified | None) -> Findings:
+    ledger.pass_over("screen", "cannot run", "captions take the place of labels")
+    ledger.pass_over("learn", "skipped", "not needed: a model was given")
+    done, key = search(task, ledger)
+    repair, unreadable = done or (None, ())
+    return Findings(
+        verified=verified,
+        screening=None,
+        model=None,
+        model_text=task.model_text,
+        found=None if repair is None else repair.detection,
+        unreadable=unreadable if verified is None else verified.unreadable,
+        key=key,
+        repair=repair,
     )
 
 
@@ -119,55 +145,10 @@ def check_decisions(task: Task, findings: Findings) -> None:
 
 def _verify(task: Task) -> tuple[Verified, str]:
     found = verify(task.source, report=task.runtime.progress)
+    if task.pairs is not None:
+        found = replace(found, captions=repeated_captions(task.pairs))
     save_verified(found, task.folder)
     return found, found.summary
-
-
-def _screening(task: Task, ledger: Ledger) -> Screening | None:
-    if not task.source.class_names:
-        ledger.pass_over(
-            "screen",
-            "cannot run",
-            "there are no labels, so noise that goes with them cannot be looked for",
-        )
-        return None
-
-    def make() -> tuple[Screening, str]:
-        sample = sample_source(
-            task.source,
-            task.rule.screen_images,
-            image_size=task.source.probe_size(),
-            seed=task.seed,
-            runtime=task.runtime,
-        )
-        found = screen_unlearnable(
-            sample,
-            max_images=task.rule.screen_images,
-            seed=task.seed,
-            runtime=task.runtime,
-        )
-        write_json(task.folder / _SCREENED, found)
-        return found, found.summary
-
-    return ledger.do(
-        "screen",
-        key=task.key(screen_images=task.rule.screen_images),
-        make=make,
-        load=lambda: _load_screening(task.folder / _SCREENED),
-    )
-
-
-def _load_screening(path: Path) -> Screening:
-    plain = cast("dict[str, Any]", read_object(path))
-    try:
-        plain["health"] = tuple(plain["health"])
-        plain["provenance"] = built(Provenance, plain["provenance"])
-        return Screening(**plain)
-    except (KeyError, TypeError) as error:
-        raise StorageError(
-            f"expected {path.name} as it was written, got another format ({error}); "
-            "remove it and run again"
-        ) from error
 
 
 def _learnt(task: Task, ledger: Ledger) -> nn.Module | None:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from bezoar.attacks import attack_from_manifest
 from bezoar.engine import collect
 from bezoar.engine.dispatch import read_all
 from bezoar.engine.relay import digest
-from bezoar.errors import StorageError
 from bezoar.guarding.cleaning import Cleaned, reopened
 from bezoar.guarding.finding import Findings, cannot_train, load_stored
 from bezoar.guarding.ledger import Ledger
+from bezoar.guarding.measuring import measured
 from bezoar.guarding.task import Task
-from bezoar.metrics import evaluate, predict
+from bezoar.metrics import predict
 from bezoar.models import fingerprint, load_model, save_model
 from bezoar.results import Evaluation, Repair
 from bezoar.storage import load_repair, read_object, save_repair, write_json
 from bezoar.train import train_classifier
 
-TRAINED, REPAIRED, MEASURED = "trained", "repaired", "measured.json"
+TRAINED, REPAIRED = "trained", "repaired"
 _MODEL = "model.safetensors"
 _LOOKED_AT = 500  # dropped images that a new network is asked about
 
@@ -69,6 +69,8 @@ def heal(task: Task, ledger: Ledger, findings: Findings, cleaned: Cleaned) -> He
     Returns:
         The model and how it does.
     """
+    if task.clip is not None:
+        return _of_pairs(ledger, findings, task.folder / REPAIRED)
     anew = _trained(task, ledger, findings, cleaned)
     repair = _repaired(task, ledger, findings, anew)
     model, path = None, None
@@ -76,7 +78,7 @@ def heal(task: Task, ledger: Ledger, findings: Findings, cleaned: Cleaned) -> He
         model, path = anew.model, task.folder / TRAINED
     if repair is not None and repair.changed:
         model, path = repair.model, task.folder / REPAIRED
-    before, after = _measured(task, ledger, findings.model, model)
+    before, after = measured(task, ledger, findings.model, model)
     return Healed(
         model=model,
         path=path,
@@ -84,6 +86,25 @@ def heal(task: Task, ledger: Ledger, findings: Findings, cleaned: Cleaned) -> He
         repair=repair,
         before=before,
         after=after,
+    )
+
+
+def _of_pairs(ledger: Ledger, findings: Findings, path: Path) -> Healed:
+    ledger.pass_over("train", "skipped", "not needed: the given model is repaired")
+    repair = findings.repair
+    if repair is None:
+        ledger.pass_over("repair", "cannot run", "the pairs were not searched")
+    else:
+        ledger.pass_over("repair", "skipped", f"done while searching: {repair.summary}")
+    ledger.pass_over("measure", "cannot run", "only classifiers are measured here")
+    changed = repair is not None and repair.changed
+    return Healed(
+        model=None if repair is None else repair.model,
+        path=path if changed else None,
+        relearnt=None,
+        repair=repair,
+        before=None,
+        after=None,
     )
 
 
@@ -164,16 +185,17 @@ def _repaired(
 ) -> Repair | None:
     found = findings.found
     model = _to_repair(task, ledger, findings, anew)
-    if model is None or found is None:
+    if model is None:
         return None
     folder, method = task.folder / REPAIRED, task.tools.repair
+    given = {"detection": found} if _needs_detection(method) else {}
 
     def make() -> tuple[Repair, str]:
         data, _ = read_all(
             task.source, image_size=task.image_size, runtime=task.runtime
         )
         repair: Repair = method.repair(
-            model, data=data, detection=found, seed=task.seed, runtime=task.runtime
+            model, data=data, seed=task.seed, runtime=task.working("repair"), **given
         )
         save_repair(repair, folder)
         return repair, repair.summary
@@ -191,20 +213,28 @@ def _repaired(
     )
 
 
+def _needs_detection(method: Any) -> bool:
+    return "detection" in inspect.signature(type(method).repair).parameters
+
+
 def _to_repair(
     task: Task, ledger: Ledger, findings: Findings, anew: _Anew | None
 ) -> nn.Module | None:
     # Which model is to forget what was found; a reason in the ledger where none is.
     found, reason, status = findings.found, "", "skipped"
     model = findings.model
-    if found is None:
+    if task.is_encoder:
+        if not _needs_detection(task.tools.repair):
+            return model
+        reason = "not asked for: name a repair of encoders, such as mimic"
+    elif found is None:
         reason, status = (
             "nothing was scored, so there is nothing to forget",
             "cannot run",
         )
     elif not found.flagged.any():
         reason = "not needed: nothing was flagged"
-    elif not task.source.class_names or task.is_encoder:
+    elif not task.source.class_names:
         reason = "repairs after a detection work on classifiers, and on labelled images"
         status = "cannot run"
     elif anew is not None:
@@ -215,71 +245,3 @@ def _to_repair(
         ledger.pass_over("repair", status, reason)  # type: ignore[arg-type]
         return None
     return model
-
-
-def _measured(
-    task: Task, ledger: Ledger, before: nn.Module | None, after: nn.Module | None
-) -> tuple[Evaluation | None, Evaluation | None]:
-    test = task.test
-    if test is None or task.is_encoder or before is None:
-        reason = "no clean test images were given (--test)"
-        if test is not None:
-            reason = "there is no classifier to measure"
-        ledger.pass_over("measure", "cannot run", reason)
-        return None, None
-    path = task.folder / MEASURED
-
-    def make() -> tuple[tuple[Evaluation | None, Evaluation | None], str]:
-        data, _ = read_all(test, image_size=task.image_size, runtime=task.runtime)
-        attack = None if task.attack is None else attack_from_manifest(task.attack)
-
-        def measured(model: nn.Module | None) -> Evaluation | None:
-            if model is None:
-                return None
-            return evaluate(model, data, attack=attack, runtime=task.runtime)
-
-        pair = measured(before), measured(after)
-        rows = [None if e is None else asdict(e) for e in pair]
-        write_json(path, {"before": rows[0], "after": rows[1]})
-        return pair, _in_words(*pair)
-
-    done = ledger.do(
-        "measure",
-        key=digest(
-            test=str(test.spec),
-            num_test=test.num_images,
-            attack=None if task.attack is None else task.attack.read_bytes().hex(),
-            models=[None if m is None else fingerprint(m) for m in (before, after)],
-        ),
-        make=make,
-        load=lambda: _load_measured(path),
-    )
-    return done or (None, None)
-
-
-def _in_words(before: Evaluation | None, after: Evaluation | None) -> str:
-    def told(name: str, what: str) -> str:
-        values = [getattr(e, name) for e in (before, after) if e is not None]
-        shown = [f"{value:.1%}" for value in values if value is not None]
-        return f"{what} {' before, '.join(shown)}{' after' * (len(shown) > 1)}" * bool(
-            shown
-        )
-
-    rows = (
-        told("clean_accuracy", "accuracy"),
-        told("attack_success_rate", "attack success"),
-    )
-    return "; ".join(row for row in rows if row)
-
-
-def _load_measured(path: Path) -> tuple[Evaluation | None, Evaluation | None]:
-    plain = cast("dict[str, Any]", read_object(path))
-    try:
-        rows = [plain[name] for name in ("before", "after")]
-        first, second = (None if r is None else Evaluation(**r) for r in rows)
-    except (KeyError, TypeError) as error:
-        raise StorageError(
-            f"expected {path.name} as it was written, got another format ({error}); "
-            "remove it and run again"
-        ) from error
-    return first, second

@@ -11,7 +11,7 @@ from bezoar.engine import Detector, Purifier
 from bezoar.errors import InputError
 from bezoar.models import Architecture
 from bezoar.purify import ShortcutSqueezing
-from bezoar.repair import Unlearning
+from bezoar.repair import UBT, Unlearning
 from bezoar.train import Training
 
 STEPS: dict[str, str] = {
@@ -83,7 +83,10 @@ class Tools:
         detector: Finds the poison; None takes Cognitive Distillation, and for an
             encoder local density among its features.
         purifier: Takes noise out of images.
-        repair: Makes a classifier forget.
+        repair: Makes a classifier forget what was flagged; or, for an encoder, one of
+            the repairs that need no detection, such as ``MIMIC()``.
+        pair_repair: Finds the poison in pairs of images and captions, and makes an
+            image-text model forget it.
         training: How the classifier is trained that the detection looks at: without
             augmentation, for detectors read what a network memorised.
         final_training: How a classifier is trained anew on the clean set.
@@ -94,6 +97,7 @@ class Tools:
     detector: Detector | None = None
     purifier: Purifier = field(default_factory=ShortcutSqueezing)
     repair: Any = field(default_factory=Unlearning)
+    pair_repair: Any = field(default_factory=UBT)
     training: Training = field(default_factory=Training)
     final_training: Training = field(default_factory=_final_training)
     architecture: Architecture | None = None

@@ -9,13 +9,19 @@ from pathlib import Path
 
 from torch import nn
 
-from bezoar.data import ImageSource, open_source
+from bezoar.data import ImageSource, PairSource, open_pairs, open_source
 from bezoar.engine import Detector, check_classes, fingerprint_of, image_size_for
 from bezoar.engine.relay import digest
 from bezoar.errors import InputError, StorageError
-from bezoar.guarding.ledger import FILE
+from bezoar.guarding.places import check_place
 from bezoar.guarding.settings import Guard, Tools, check_steps
-from bezoar.models import Architecture, fingerprint, load_model
+from bezoar.models import (
+    Architecture,
+    DualEncoder,
+    fingerprint,
+    load_dual_encoder,
+    load_model,
+)
 from bezoar.report import Decisions
 from bezoar.runtime import Runtime
 from bezoar.storage import read_object
@@ -34,6 +40,9 @@ class Task:
         model: A classifier or an encoder that was given, if one was.
         model_text: Where it is from, in words; empty if none was given.
         is_encoder: Whether it is an encoder.
+        pairs: The set with its captions, where an image-text model was given.
+        clip: The image-text model.
+        reference: A clean image-text model to compare it with.
         test: Clean, labelled test images.
         attack: Manifest of the attack whose trigger is shown on them.
         rule: What becomes of an image.
@@ -51,6 +60,9 @@ class Task:
     model: nn.Module | None
     model_text: str
     is_encoder: bool
+    pairs: PairSource | None
+    clip: DualEncoder | None
+    reference: DualEncoder | None
     test: ImageSource | None
     attack: Path | None
     rule: Guard
@@ -65,12 +77,16 @@ class Task:
     @cached_property
     def data_key(self) -> str:
         """A name for the content of the set; reading it takes one pass."""
-        return fingerprint_of(self.source, report=self.runtime.progress)
+        images = fingerprint_of(self.source, report=self.runtime.progress)
+        if self.pairs is None:
+            return images
+        return digest(images=images, captions=list(self.pairs.captions()))
 
     @cached_property
     def model_key(self) -> str:
         """A name for the model that was given; empty if none was."""
-        return "" if self.model is None else fingerprint(self.model)
+        given = self.model if self.clip is None else self.clip
+        return "" if given is None else fingerprint(given)
 
     @property
     def detector(self) -> Detector:
@@ -127,6 +143,8 @@ def make_task(
     out: str | Path,
     model: str | nn.Module | None,
     encoder: str | nn.Module | None,
+    clip: str | DualEncoder | None,
+    reference: str | DualEncoder | None,
     test: Set | None,
     attack: str | Path | None,
     rule: Guard,
@@ -146,6 +164,8 @@ def make_task(
         out: Folder of the run.
         model: A classifier that was trained on the set, or where it is.
         encoder: An encoder instead.
+        clip: An image-text model instead; the set is read with its captions.
+        reference: A clean image-text model.
         test: Clean, labelled test images.
         attack: Manifest of an attack.
         rule: What becomes of an image.
@@ -164,16 +184,27 @@ def make_task(
     Raises:
         InputError: If two of the things given make no sense together.
     """
-    if model is not None and encoder is not None:
+    if sum(given is not None for given in (model, encoder, clip)) > 1:
         raise InputError(
-            "expected a classifier or an encoder, got both; give one of them"
+            "expected a classifier, an encoder or an image-text model, got two of "
+            "them; give one"
+        )
+    if reference is not None and clip is None:
+        raise InputError(
+            "expected an image-text model beside the reference, got none; give it as "
+            "clip"
         )
     if attack is not None and test is None:
         raise InputError(
             "expected test images beside the attack, got none; give clean test images "
             "to show the trigger on"
         )
-    source = data if isinstance(data, ImageSource) else open_source(data)
+    pairs = None if clip is None else _pairs(data)
+    source = data if isinstance(data, ImageSource) else None
+    if pairs is not None:
+        source = pairs.images
+    elif source is None:
+        source = open_source(str(data))
     folder = Path(out)
     check_place(folder, source)
     given = model if model is not None else encoder
@@ -192,6 +223,9 @@ def make_task(
         model=loaded,
         model_text=given if isinstance(given, str) else "given" * (given is not None),
         is_encoder=encoder is not None,
+        pairs=pairs,
+        clip=_dual(clip, unsafe_pickle=unsafe_pickle),
+        reference=_dual(reference, unsafe_pickle=unsafe_pickle),
         test=tried,
         attack=None if attack is None else Path(attack),
         rule=rule,
@@ -205,30 +239,18 @@ def make_task(
     )
 
 
-def check_place(folder: Path, source: ImageSource) -> None:
-    """Check that a folder is new, or holds a guard of this very set.
+def _pairs(data: Set) -> PairSource:
+    if isinstance(data, ImageSource):
+        data = data.spec
+    return open_pairs(data)
 
-    Args:
-        folder: Of the run.
-        source: The set.
 
-    Raises:
-        InputError: If the folder lies in the set.
-        StorageError: If it holds something else.
-    """
-    place = Path(source.spec)
-    if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
-        raise InputError(
-            f"expected a place outside the set for the run, got {str(folder)!r} in "
-            f"{source.spec!r}; choose another"
-        )
-    if not folder.exists() or (folder / FILE).exists():
-        return
-    if not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir()):
-        raise StorageError(
-            f"expected a new folder or that of an earlier guard, got {str(folder)!r}, "
-            "where something else is; choose another --out"
-        )
+def _dual(
+    given: str | DualEncoder | None, *, unsafe_pickle: bool
+) -> DualEncoder | None:
+    if isinstance(given, str):
+        return load_dual_encoder(given, unsafe_pickle=unsafe_pickle)
+    return given
 
 
 def check_same_set(task: Task) -> None:

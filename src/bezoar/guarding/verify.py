@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from bezoar.data import ImageSource, Unreadable, decode_image
+from bezoar.data import ImageSource, PairSource, Unreadable, decode_image
 from bezoar.data.records import largest_file
 from bezoar.errors import EmptyError, InputError, StorageError
 from bezoar.metrics.near_duplicates import SIDE, Looks, groups, looks, near_pairs
@@ -21,6 +21,7 @@ from bezoar.storage import read_object, write_json
 FILE = "verified.json"
 _FORMAT = 1
 _BLOCK = 1024
+_CAPTIONS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Verified:
         exact: Groups of files that are equal byte for byte, in the order of the set.
         near: Groups of images that show the same, without those of one file.
         conflicts: Of the exact groups, those with more than one label.
+        captions: The captions that are there most often, with how often; those of
+            one image alone are left out.
     """
 
     num_images: int
@@ -40,6 +43,7 @@ class Verified:
     exact: tuple[tuple[str, ...], ...]
     near: tuple[tuple[str, ...], ...]
     conflicts: tuple[tuple[str, ...], ...]
+    captions: tuple[tuple[str, int], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -54,6 +58,8 @@ class Verified:
         if self.conflicts:
             parts.append(f"{len(self.conflicts):,} of them under several labels")
         parts += [f"{len(self.unreadable):,} unreadable"] * bool(self.unreadable)
+        if self.captions:
+            parts.append(f"the commonest caption {self.captions[0][1]:,} times")
         return ", ".join(parts)
 
 
@@ -109,6 +115,21 @@ def verify(source: ImageSource, *, report: Callable[[Progress], None]) -> Verifi
     )
 
 
+def repeated_captions(pairs: PairSource) -> tuple[tuple[str, int], ...]:
+    """Return the captions that are there more than once, the commonest first.
+
+    Letters and blanks do not matter: a caption that is copied is seldom copied well.
+
+    Args:
+        pairs: The set.
+
+    Returns:
+        At most a hundred captions, with how often they are there.
+    """
+    counts = Counter(" ".join(c.casefold().split()) for _, c in pairs.captions())
+    return tuple((c, n) for c, n in counts.most_common(_CAPTIONS) if n > 1)
+
+
 def save_verified(found: Verified, folder: Path) -> None:
     """Write what was found.
 
@@ -136,6 +157,7 @@ def load_verified(folder: Path) -> Verified:
         return Verified(
             num_images=plain["num_images"],
             unreadable=tuple(Unreadable(**row) for row in plain["unreadable"]),
+            captions=tuple((text, count) for text, count in plain["captions"]),
             **{
                 name: tuple(tuple(group) for group in plain[name])
                 for name in ("exact", "near", "conflicts")
