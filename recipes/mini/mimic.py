@@ -31,7 +31,7 @@ from bezoar.runtime import Progress, Runtime
 
 LONG = True  # the encoders are trained once
 TARGET = 9
-ATTACK = replace(BadEncoder.tiny(), epochs=10, batch_size=64)
+ATTACK = replace(BadEncoder.tiny(), epochs=15, batch_size=64)
 METHOD = MIMIC.tiny()
 KEPT = Path(__file__).parents[2] / "build" / "mini_mimic"
 

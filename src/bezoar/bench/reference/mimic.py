@@ -88,8 +88,8 @@ def plain_epoch(
 
     def bound(batch: Tensor) -> Tensor:
         with torch.no_grad():
-            a = _outputs(encoder, batch, [layer])[0].flatten(1)
-            z = _unit(encoder(batch))
+            vectors, maps = _tapped(encoder, batch, [layer])
+            a, z = maps[0].flatten(1), _unit(vectors)
         mixed = z[torch.randperm(len(z))]
         joint, apart = critic(torch.cat([a, z], 1)), critic(torch.cat([a, mixed], 1))
         value: Tensor = joint.mean() - apart.exp().mean().log()
@@ -152,6 +152,12 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 def _outputs(net: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+    return _tapped(net, images, layers)[1]
+
+
+def _tapped(
+    net: nn.Module, images: Tensor, layers: Sequence[str]
+) -> tuple[Tensor, list[Tensor]]:
     seen: dict[str, Tensor] = {}
     handles = [
         net.get_submodule(layer).register_forward_hook(
@@ -160,11 +166,11 @@ def _outputs(net: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tens
         for layer in layers
     ]
     try:
-        net(images)
+        vectors = net(images)
     finally:
         for handle in handles:
             handle.remove()
-    return [seen[layer] for layer in layers]
+    return vectors, [seen[layer] for layer in layers]
 
 
 def _hang(
