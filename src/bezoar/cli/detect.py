@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Fixed, OmitArgPrefixes, Suppress, arg
 
-from bezoar.catalog import ALIASES, DETECTORS, presets
+from bezoar.catalog import ALIASES, DETECTORS, PAIR_DETECTORS, presets
 from bezoar.cli.audit import audit as run_audit
 from bezoar.cli.audit import audit_json, audit_text, read_columns
 from bezoar.cli.detection_text import Outcome, detection_json, detection_text
@@ -69,6 +69,10 @@ def command(words: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    if any(name in words[1:] for name in PAIR_DETECTORS):
+        from bezoar.cli.detect_pairs import command as command_on_pairs
+
+        return command_on_pairs(words)
     if len(words) > 1 and words[1] in ALIASES:
         words = [words[0], ALIASES[words[1]], *words[2:]]
     method = preset_of(DETECTORS, words)
@@ -103,8 +107,9 @@ def detect(
 
     Needs no list of poisoned images, no trigger and no poison rate. Without --model a
     network is trained on the set first, and kept. A run that was killed goes on where
-    it stopped when the same command is given again. Exit codes: 0 nothing found, 1
-    poison found, 2 error, 3 nothing to scan.
+    it stopped when the same command is given again. Pairs of images and captions have
+    detectors of their own: "bezoar detect PAIRS pair-similarity --help". Exit codes: 0
+    nothing found, 1 poison found, 2 error, 3 nothing to scan.
 
     Args:
         data: A folder of class folders or of images, parquet files, webdataset tars, a

@@ -62,7 +62,7 @@ def mend_pairs(asked: PairMending, *, runtime: Runtime) -> Mended:
             f"{asked.template!r}; give one such as {TEMPLATE!r}"
         )
     side = task.image_size or int(getattr(task.model, "resolution", 224))
-    data, unreadable = _read(asked.pairs, (side, side), report=runtime.progress)
+    data, unreadable = read_pairs(asked.pairs, (side, side), report=runtime.progress)
     measure = _measure(task.trial, side, template=asked.template, runtime=runtime)
     takes = inspect.signature(task.method.repair).parameters
     given: dict[str, object] = {
@@ -124,9 +124,23 @@ def _measure(
     return _Measure(data, trial.manifest, prompts=prompts, runtime=runtime)
 
 
-def _read(
+def read_pairs(
     source: PairSource, image_size: tuple[int, int], *, report: Report
 ) -> tuple[PairData, tuple[Unreadable, ...]]:
+    """Read a set of pairs into memory.
+
+    Args:
+        source: The set.
+        image_size: Height and width to resize to.
+        report: Told after every block.
+
+    Returns:
+        The pairs that could be read, and the others with their reasons.
+
+    Raises:
+        EmptyError: If no pair can be read; an ``InputError`` follows a set that would
+            take most of the memory.
+    """
     check_room(source.num_pairs or 0, image_size)
     parts: list[PairData] = []
     unreadable: list[Unreadable] = []
