@@ -105,11 +105,12 @@ def _repairs(
         epochs=METHOD.epochs,
         batch_size=METHOD.batch_size,
         lr=METHOD.lr,
+        schedule=METHOD.schedule,
     )
     methods: dict[str, MIMIC | Distillation | EncoderFineTuning] = {
         "student": METHOD,
         "uniform": replace(METHOD, information_source="uniform"),
-        "from teacher": replace(METHOD, initialization="teacher"),
+        "from teacher": replace(METHOD, initialization="teacher", epochs=15, lr=3e-3),
         "contrastive only": alone,
         "fine-tuning": EncoderFineTuning(epochs=10, batch_size=METHOD.batch_size),
     }
