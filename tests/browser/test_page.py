@@ -34,7 +34,7 @@ _INTRUDER = """(port) => {
   document.body.append(image);
   document.body.insertAdjacentHTML("beforeend", "<b onclick='pwned=4'>x</b>");
   document.body.lastElementChild.click();
-  return fetch(`http://127.0.0.1:${port}/`).catch(() => 0);
+  fetch(`http://127.0.0.1:${port}/`).catch(() => 0); // not waited for: none answers
 }"""
 
 
