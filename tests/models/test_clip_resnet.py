@@ -3,10 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bezoar.errors import ModelError
 from bezoar.models import ClipResNet, WordTokenizer
 from bezoar.models.clip_resnet import AttentionPool, ModifiedResNet
+from bezoar.models.text_tower import Transformer
 
 WORDS = WordTokenizer.from_captions(["a red dog", "one house"])
 SMALL = {
@@ -108,3 +111,14 @@ def test_sizes_that_do_not_fit_are_told() -> None:
         small(resolution=30)
     with pytest.raises(ModelError, match="four layers"):
         small(layers=(1, 1))
+
+
+@pytest.mark.parametrize(("length", "billions"), [(77, 5.96), (24, 1.83), (16, 1.21)])
+def test_short_captions_cost_less_in_the_published_text_tower(
+    length: int, billions: float
+) -> None:
+    with torch.device("meta"):
+        tower = Transformer(512, layers=12, heads=8, hidden=2048)
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            tower(torch.empty(1, length, 512))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(billions, abs=0.01)
