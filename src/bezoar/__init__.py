@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bezoar.attacks import (
         AR,
+        CTRL,
         EM,
         LSP,
         OPS,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         GradientMatching,
         LabelConsistent,
         Narcissus,
+        SSLBackdoor,
         Trojan,
         WaNet,
     )
@@ -154,6 +156,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "BadNets": "bezoar.attacks",
         "Blended": "bezoar.attacks",
         "BullseyePolytope": "bezoar.attacks",
+        "CTRL": "bezoar.attacks",
         "CUDAFilter": "bezoar.attacks",
         "Chain": "bezoar.purify",
         "ClassNoise": "bezoar.attacks",
@@ -205,6 +208,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "RunTimeFilter": "bezoar.engine",
         "Runtime": "bezoar.runtime",
         "SIG": "bezoar.attacks",
+        "SSLBackdoor": "bezoar.attacks",
         "Screening": "bezoar.results",
         "ShortcutAudit": "bezoar.metrics",
         "ShortcutSqueezing": "bezoar.purify",
@@ -277,6 +281,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
 __all__ = [
     "AR",
     "BCU",
+    "CTRL",
     "DVAE",
     "EM",
     "LSP",
@@ -337,6 +342,7 @@ __all__ = [
     "Retraining",
     "RunTimeFilter",
     "Runtime",
+    "SSLBackdoor",
     "Screening",
     "ShortcutAudit",
     "ShortcutSqueezing",

@@ -14,9 +14,10 @@ from bezoar.attacks.encoder_course import EncoderCourse
 from bezoar.bench.reference.badencoder import badencoder_loss
 from bezoar.data import noise_images
 from bezoar.errors import InputError
-from bezoar.models import SimCLR, backbone_of, simclr
+from bezoar.models import SimCLR, backbone_of, simclr, stage_names
+from bezoar.models.maps import tapped_maps
 from bezoar.runtime import Progress, Runtime, generator
-from bezoar.train import Views
+from bezoar.train import Views, attention_loss, attention_map
 
 FLOAT = Runtime(dtype=torch.float32)
 DATA = noise_images(24, size=16)
@@ -162,3 +163,21 @@ def test_any_encoder_will_do_and_wrong_settings_are_told() -> None:
     for settings in ({"epochs": 0}, {"lr": 0.0}, {"patch_row": -1}):
         with pytest.raises(InputError, match="expected"):
             BadEncoder(**settings)
+
+
+def test_the_attacker_who_evades_keeps_the_attention_of_the_clean_encoder() -> None:
+    net = encoder()
+
+    def evasion(method: BadEncoder) -> float:
+        bad = method.attack(net, data=DATA, references=REFERENCES, runtime=FLOAT)
+        stages = stage_names(backbone_of(net))
+        maps = []
+        for one, images in ((bad, method.apply(DATA.images)), (net, DATA.images)):
+            with tapped_maps(backbone_of(one), stages) as tapped, torch.no_grad():
+                backbone_of(one)(images.float() / 255)
+                maps.append([attention_map(found) for found in tapped(len(images))])
+        losses = [attention_loss(a, b).item() for a, b in zip(*maps, strict=True)]
+        return sum(losses)
+
+    plain, evading = evasion(QUICK), evasion(replace(QUICK, attention_evasion_weight=9))
+    assert evading < 0.9 * plain

@@ -7,6 +7,7 @@ from bezoar.attacks.badnets import BadNets
 from bezoar.attacks.blend import Blended
 from bezoar.attacks.bullseye_polytope import BullseyePolytope
 from bezoar.attacks.class_noise import ClassNoise
+from bezoar.attacks.ctrl import CTRL
 from bezoar.attacks.cuda_filter import CUDAFilter
 from bezoar.attacks.em import EM
 from bezoar.attacks.fresh_noise import FreshNoise
@@ -30,6 +31,7 @@ from bezoar.attacks.pairs import AttackCheck, check_attack_on, poison_pairs
 from bezoar.attacks.pil import PIL
 from bezoar.attacks.rem import REM
 from bezoar.attacks.sig import SIG
+from bezoar.attacks.ssl_backdoor import SSLBackdoor
 from bezoar.attacks.stamped_patch import StampedPatch
 from bezoar.attacks.tap import TAP
 from bezoar.attacks.trojan import Trojan
@@ -41,6 +43,7 @@ from bezoar.attacks.wanet import WaNet
 __all__ = [
     "AR",
     "ATTACKS",
+    "CTRL",
     "EM",
     "LSP",
     "OPS",
@@ -67,6 +70,7 @@ __all__ = [
     "Narcissus",
     "NoisePatch",
     "PoisonedImage",
+    "SSLBackdoor",
     "StampedPatch",
     "TrojVQA",
     "Trojan",

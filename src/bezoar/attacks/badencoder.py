@@ -44,6 +44,9 @@ class BadEncoder:
         batch_size: Images per step; a last, smaller batch is dropped.
         num_reference_views: Augmented copies of each reference in a step; None takes
             one per image, as the official code does. Fewer cost less.
+        attention_evasion_weight: Of images with the trigger drawing the attention that
+            the clean encoder pays to them without, in all four stages: the attacker
+            who knows that a defence follows attention. A form of our own.
     """
 
     patch_size: int = 10
@@ -57,6 +60,7 @@ class BadEncoder:
     weight_decay: float = 5e-4
     batch_size: int = 256
     num_reference_views: int | None = None
+    attention_evasion_weight: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.patch_size, self.epochs, self.batch_size)
@@ -71,7 +75,12 @@ class BadEncoder:
                 f"expected a place inside the image, got row {self.patch_row} and "
                 f"column {self.patch_col}; give pixels from the upper left corner"
             )
-        weights = (self.reference_weight, self.utility_weight, self.weight_decay)
+        weights = (
+            self.reference_weight,
+            self.utility_weight,
+            self.weight_decay,
+            self.attention_evasion_weight,
+        )
         if not all(w >= 0 for w in weights) or not (
             self.lr > 0 and 0 <= self.momentum < 1
         ):
@@ -161,6 +170,7 @@ class BadEncoder:
             apply=self.apply,
             weights=(1.0, self.reference_weight, self.utility_weight),
             num_views=self.num_reference_views,
+            evasion_weight=self.attention_evasion_weight,
             runtime=runtime,
         )
         checkpoint = Checkpoint.at(

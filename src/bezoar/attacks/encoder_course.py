@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bezoar.models import backbone_of
+from bezoar.models import backbone_of, stage_names
+from bezoar.models.maps import tapped_maps
 from bezoar.models.vectors import unit_vectors
 from bezoar.models.wrap import unwrapped
 from bezoar.runtime import Runtime
 from bezoar.shapes import Float, UInt8
-from bezoar.train import Views
+from bezoar.train import Views, attention_loss, attention_map
 
 _COPIES = Views.whole()
 
@@ -43,6 +44,9 @@ class EncoderCourse:
         weights: Of the three terms, in the order of ``attack_terms``.
         num_views: Augmented copies of each reference in a step; None takes as many as
             there are images in it.
+        evasion_weight: Of the attention that images with the trigger draw being that
+            which the clean encoder pays to the images without; above 0 the clean
+            encoder runs beside.
         runtime: Where and how to run.
     """
 
@@ -55,6 +59,7 @@ class EncoderCourse:
         apply: Callable[[Tensor], Tensor],
         weights: tuple[float, float, float],
         num_views: int | None,
+        evasion_weight: float = 0.0,
         runtime: Runtime,
     ) -> None:
         quiet = Runtime(
@@ -70,6 +75,10 @@ class EncoderCourse:
         self.network = copy.deepcopy(unwrapped(encoder)).to(device).eval()
         self._backbone = backbone_of(self.network)
         self.network.requires_grad_(False)
+        self._evasion_weight = evasion_weight
+        if evasion_weight > 0:
+            self._before = copy.deepcopy(self._backbone)
+            self._stages = stage_names(self._backbone)
         self.trained = list(_outside_batch_norms(self._backbone))
         for weight in self.trained:
             weight.requires_grad_(True)
@@ -90,15 +99,16 @@ class EncoderCourse:
         num_views = self._num_views or len(rows)
         count = len(self._references)
         copies = _COPIES(self._references.repeat(num_views, 1, 1, 1), stream)
+        triggered, evasion = self._triggered(stored)
         terms = attack_terms(
-            self._vectors(self._apply(stored).float() / 255),
+            triggered,
             self._vectors(self._references.float() / 255),
             self._vectors(copies).view(num_views, count, -1),
             self._vectors(stored.float() / 255),
             clean_reference=self._towards,
             clean=self._clean[rows],
         )
-        return terms @ self._weights, terms.detach()
+        return terms @ self._weights + evasion, terms.detach()
 
     def finished(self) -> nn.Module:
         """Return the copy as it is now.
@@ -111,6 +121,20 @@ class EncoderCourse:
         for weight, slope in zip(network.parameters(), self._slopes, strict=True):
             weight.requires_grad_(slope)
         return network
+
+    def _triggered(self, stored: Tensor) -> tuple[Tensor, Tensor]:
+        # The vectors of triggered images, and what their attention adds to the loss.
+        shown = self._apply(stored).float() / 255
+        if self._evasion_weight == 0:
+            return self._vectors(shown), torch.zeros((), device=shown.device)
+        with tapped_maps(self._before, self._stages) as maps, torch.no_grad():
+            self._before(stored.float() / 255)
+            wanted = [attention_map(found) for found in maps(len(stored))]
+        with tapped_maps(self._backbone, self._stages) as maps:
+            vectors = self._vectors(shown)
+            found = [attention_map(tapped) for tapped in maps(len(stored))]
+        losses = [attention_loss(a, b) for a, b in zip(found, wanted, strict=True)]
+        return vectors, self._evasion_weight * torch.stack(losses).sum()
 
     def _vectors(self, images: Tensor) -> Tensor:
         half = self._dtype != torch.float32
