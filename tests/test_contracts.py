@@ -20,6 +20,7 @@ from bezoar import (
     CognitiveDistillation,
     Distillation,
     EncoderFineTuning,
+    EncoderInversion,
     EnergyNet,
     ImageData,
     LipschitzPruning,
@@ -50,7 +51,7 @@ from tests.repair.conftest import detection_of
 
 DATA = noise_images(7)
 SHUFFLED = torch.tensor([3, 0, 6, 2, 5, 1, 4])
-VERBS = {"detect", "purify", "repair"}
+VERBS = {"detect", "diagnose", "purify", "repair"}
 # Of methods that run block by block:
 STAGES = {"prepare", "score", "conclude", "witnesses", "confirm", "masks"}
 STAGES |= {"from_features"}  # of methods that look at features
@@ -131,6 +132,13 @@ def run_chain(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Ten
 def run_dvae(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Tensor:
     method = DVAE(width=4, latent_width=8, epochs=2, batch_size=4)
     return method.purify(data, seed=seed, runtime=runtime).data.images
+
+
+def run_inversion(
+    data: ImageData, model: nn.Module, seed: int, runtime: Runtime
+) -> Tensor:
+    method = EncoderInversion(steps=6, num_restarts=2, batch_size=4, cosine_target=0.5)
+    return method.diagnose(model, data=data, seed=seed, runtime=runtime).mask
 
 
 def run_transplant(
@@ -259,6 +267,7 @@ ROWS: dict[str, Row] = {
     "strip": Row(run=run_strip, per_image=False),
     "loss-isolation": Row(run=run_li, trains=True, per_image=False),
     "neighbor-outlier": Row(run=run_no, per_image=False),
+    "encoder-inversion": Row(run=run_inversion, per_image=False),
     "shortcut-transplant": Row(run=run_transplant, trains=True, per_image=False),
     "unlearning": Row(
         run=partial(run_repair, Unlearning(rounds=2, batch_size=2)), trains=True

@@ -8,6 +8,7 @@ from bezoar.attacks import ATTACKS, UNLEARNABLE
 from bezoar.detect import (
     ActivationClustering,
     CognitiveDistillation,
+    EncoderInversion,
     LocalDensity,
     LossIsolation,
     NeighborOutlier,
@@ -86,6 +87,9 @@ PAIR_DETECTORS: dict[str, type[Any]] = {
 }
 """Detectors of suspicious pairs; the first is the default."""
 
+DIAGNOSES: dict[str, type[Any]] = {"encoder-inversion": EncoderInversion}
+"""Methods that judge an encoder; in Python alone."""
+
 METHODS: dict[str, type] = {
     **DETECTORS,
     **PURIFIERS,
@@ -93,6 +97,7 @@ METHODS: dict[str, type] = {
     **PAIR_REPAIRS,
     **PAIR_DETECTORS,
     **AFTER_PURIFYING,
+    **DIAGNOSES,
 }
 """Every method that finds or removes poison; each has a page in the docs."""
 
@@ -101,6 +106,7 @@ __all__ = [
     "ALIASES",
     "ATTACKS",
     "DETECTORS",
+    "DIAGNOSES",
     "METHODS",
     "PAIR_DETECTORS",
     "PAIR_REPAIRS",

@@ -1,6 +1,7 @@
 """What a method hands back. Results that hold tensors compare by identity."""
 
 from bezoar.results.detection import ClassEvidence, Detection, Scores, Status, Verdict
+from bezoar.results.diagnosis import Diagnosis, DiagnosisStatus
 from bezoar.results.encoder_evaluation import EncoderEvaluation
 from bezoar.results.evaluation import Evaluation
 from bezoar.results.features import Features
@@ -15,6 +16,8 @@ from bezoar.results.screening import Screening, ScreeningStatus
 __all__ = [
     "ClassEvidence",
     "Detection",
+    "Diagnosis",
+    "DiagnosisStatus",
     "EncoderEvaluation",
     "Evaluation",
     "Features",

@@ -1,0 +1,240 @@
+"""Is this encoder backdoored at all? The search for its trigger, without labels.
+
+After Feng et al., Detecting Backdoors in Pre-trained Encoders (DECREE), CVPR 2023,
+https://arxiv.org/abs/2303.15180: a backdoor lets a small patch make all images look
+alike; a clean encoder needs a large one. Restarts and reference encoders are ours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from bezoar.data import ImageData
+from bezoar.detect.trigger_inversion import (
+    Patches,
+    Search,
+    cosines_of,
+    smallest_patches,
+)
+from bezoar.errors import InputError
+from bezoar.models import backbone_of, frozen_folded
+from bezoar.results import Diagnosis, Provenance
+from bezoar.runtime import Progress, Runtime, generator
+
+LIMITS = (
+    "a trigger that is spread over the whole image is not found",
+    "an attacker who knows this search can train the encoder against it",
+    "whether a patch is small depends on the kind of encoder and image: without "
+    "reference encoders the threshold is a published one and may not fit",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInversion:
+    """Tells whether a small patch makes all images look alike to an encoder.
+
+    Attributes:
+        steps: Steps of the search.
+        lr: Step size of Adam.
+        cosine_target: Mean cosine between patched images that counts as alike.
+        area_weight: Weight of the patch's area at the start.
+        area_factor: What that weight is multiplied or divided by.
+        patience: Steps in a row above or below the target before it is.
+        batch_size: Images per step and restart.
+        num_restarts: Patches to start from; the smallest counts.
+        num_images: Most images to use, from the first on.
+        threshold: Area below which a backdoor is reported, where there are no
+            reference encoders: a share of the image.
+        margin: With reference encoders the threshold is this share of the smallest
+            area among them.
+    """
+
+    steps: int = 300
+    lr: float = 0.1
+    cosine_target: float = 0.99
+    area_weight: float = 1e-3
+    area_factor: float = 1.5
+    patience: int = 5
+    batch_size: int = 32
+    num_restarts: int = 4
+    num_images: int = 1000
+    threshold: float = 0.1
+    margin: float = 0.7
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.patience, self.num_restarts)
+        if min(counts) < 1 or min(self.batch_size, self.num_images) < 2:
+            raise InputError(
+                "expected steps, patience and num_restarts of at least 1 and 2 images, "
+                f"got {counts}, {self.batch_size} and {self.num_images}; raise them"
+            )
+        shares = (self.cosine_target, self.threshold, self.margin)
+        if not all(0 < share < 1 for share in shares):
+            raise InputError(
+                "expected cosine_target, threshold and margin between 0 and 1, got "
+                f"{shares}; correct them"
+            )
+        if not self.lr > 0 or not self.area_weight > 0 or not self.area_factor > 1:
+            raise InputError(
+                "expected lr and area_weight above 0 and area_factor above 1, got "
+                f"{self.lr}, {self.area_weight} and {self.area_factor}; correct them"
+            )
+
+    def diagnose(
+        self,
+        encoder: nn.Module,
+        *,
+        data: ImageData,
+        references: Sequence[nn.Module] = (),
+        seed: int = 0,
+        runtime: Runtime = Runtime(),
+    ) -> Diagnosis:
+        """Search for a patch that makes images look alike to an encoder.
+
+        Args:
+            encoder: Maps images in [0, 1] to vectors, or a ``SimCLR``; it is left as
+                it was.
+            data: Images such as the encoder is used for; labels are not looked at.
+            references: Encoders of the same kind known to be clean; each costs as
+                much as the encoder.
+            seed: Seeds the starts and the batches, the same for all encoders.
+            runtime: Where and how to run; its batch size does not matter.
+
+        Returns:
+            The smallest patch found and what it says.
+
+        Raises:
+            InputError: If there are fewer than two images.
+        """
+        if len(data) < 2:
+            raise InputError(
+                f"expected at least 2 images to look alike, got {len(data)}; give more"
+            )
+        start = time.perf_counter()
+        total = (1 + len(references)) * self.steps
+        patches, cosines = self._search(encoder, data, seed, runtime, 0, total)
+        areas = []
+        for place, clean in enumerate(references, start=1):
+            found, _ = self._search(clean, data, seed, runtime, place, total)
+            areas.append(found.areas.min().item())
+        best = int(patches.areas.argmin())
+        area = patches.areas[best].item()
+        threshold = self.margin * min(areas) if areas else self.threshold
+        is_found = area < threshold
+        return Diagnosis(
+            status="found" if is_found else "nothing found",
+            summary=_summary(area, threshold, found=is_found, given=len(areas)),
+            score=-math.log(area),
+            area=area,
+            threshold=threshold,
+            cosine=cosines[best],
+            mask=patches.masks[best],
+            pattern=patches.patterns[best],
+            restarts=tuple(
+                {"area": a, "cosine": c}
+                for a, c in zip(patches.areas.tolist(), cosines, strict=True)
+            ),
+            reference_areas=tuple(areas),
+            p_value=_p_value(area, areas),
+            limits=LIMITS,
+            provenance=Provenance(
+                method="encoder-inversion",
+                settings=asdict(self),
+                seed=seed,
+                seconds=time.perf_counter() - start,
+                forwards_per_image=2
+                * self.steps
+                * self.num_restarts
+                * min(self.batch_size, len(data))
+                / min(self.num_images, len(data)),
+            ),
+        )
+
+    def _search(
+        self,
+        encoder: nn.Module,
+        data: ImageData,
+        seed: int,
+        runtime: Runtime,
+        place: int,
+        total: int,
+    ) -> tuple[Patches, list[float]]:
+        images = data.images[: self.num_images].float() / 255
+        net = frozen_folded(
+            backbone_of(encoder),
+            device=runtime.device,
+            dtype=runtime.compute_dtype(),
+            images=images[:2],
+        )
+        shown = images.to(runtime.device)
+
+        def told(done: int, area: float) -> None:
+            runtime.progress(
+                Progress(
+                    stage="search",
+                    done=place * self.steps + done,
+                    total=total,
+                    metrics={"area": area},
+                )
+            )
+
+        cosines_of(net, shown[:2], _plain(shown))  # tells an encoder of maps early
+        patches = smallest_patches(
+            net,
+            shown,
+            search=self._how(),
+            stream=generator(seed, "encoder-inversion"),
+            told=told,
+        )
+        return patches, cosines_of(net, shown, patches).tolist()
+
+    def _how(self) -> Search:
+        return Search(
+            steps=self.steps,
+            lr=self.lr,
+            cosine_target=self.cosine_target,
+            area_weight=self.area_weight,
+            area_factor=self.area_factor,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            num_restarts=self.num_restarts,
+        )
+
+
+def _plain(images: torch.Tensor) -> Patches:
+    _, channels, height, width = images.shape
+    return Patches(
+        masks=torch.zeros(1, height, width),
+        patterns=torch.zeros(1, channels, height, width),
+        areas=torch.zeros(1),
+    )
+
+
+def _p_value(area: float, references: Sequence[float]) -> float | None:
+    if not references:
+        return None
+    return (1 + sum(r <= area for r in references)) / (1 + len(references))
+
+
+def _summary(area: float, threshold: float, *, found: bool, given: int) -> str:
+    share = partial("{:.1%}".format)
+    beside = (
+        f"{threshold:.1%}, from {given} clean encoders" if given else share(threshold)
+    )
+    if found:
+        return (
+            f"A patch of {share(area)} of the image makes all images look alike to "
+            f"this encoder (reported below {beside}). Do not build on it; repair it, "
+            "or train another."
+        )
+    return (
+        f"No patch below {beside} of the image was found that makes images look alike "
+        "to this encoder. Triggers of other kinds were not looked for."
+    )
