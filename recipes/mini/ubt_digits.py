@@ -1,7 +1,7 @@
 """UBT on digits: a checkerboard that leads to "seven", found by its word and forgotten.
 
-Three seeds. The reference and the victims are trained here; 90 of 3,000 pairs are
-planted and 150 more have wrong captions. Gates and settings are the same for all seeds.
+One seed of the recipe ``ubt``, without CleanCLIP: 90 of 3,000 pairs are planted and 150
+have wrong captions. The reference and the victims are trained here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from bezoar.bench.recipe import Claims, main
 from bezoar.bench.ubt_claims import DIGITS, claim_all
 from bezoar.runtime import Progress, Runtime
 
-LONG = True  # until its seconds are measured
+LONG = True  # until its seconds are measured on idle cores
 
 
 def body(claims: Claims, report: Callable[[Progress], None]) -> None:
-    """Make image-text models of digits forget what a few planted pairs taught them."""
-    for seed in range(claims.seed, claims.seed + 3):
-        runtime = Runtime(batch_size=256, progress=report)
-        claim_all(claims, digits(seed), DIGITS, seed=seed, runtime=runtime)
+    """Make an image-text model of digits forget what a few planted pairs taught it."""
+    claim_all(
+        claims,
+        digits(claims.seed),
+        DIGITS,
+        seed=claims.seed,
+        runtime=Runtime(batch_size=256, progress=report),
+        with_clean_clip=False,
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bezoar.attacks import BadNets
+from bezoar.attacks import BadNets, poison_pairs
 from bezoar.bench.recipe import cifar10
 from bezoar.data import (
     PairData,
@@ -28,11 +28,10 @@ from bezoar.data import (
 )
 from bezoar.files import atomic
 from bezoar.metrics import evaluate, zero_shot_classifier
-from bezoar.metrics.classification import Trigger
 from bezoar.models import DualEncoder, TinyClip, WordTokenizer
 from bezoar.repair import UBT
-from bezoar.results import Evaluation
-from bezoar.runtime import Runtime, generator
+from bezoar.results import Evaluation, PairTrigger
+from bezoar.runtime import Runtime
 from bezoar.train import ClipTraining, train_clip
 
 CACHE = "BEZOAR_VICTIMS"
@@ -54,6 +53,7 @@ class Mini:
         reference_training: How the reference is trained.
         victim_training: How the victim is trained, from the reference on.
         method: Settings of UBT.
+        extra_words: Words that the vocabulary must know besides.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Mini:
     reference_training: ClipTraining
     victim_training: ClipTraining
     method: UBT
+    extra_words: tuple[str, ...] = ()
 
     @property
     def target_name(self) -> str:
@@ -84,6 +85,7 @@ class Drill:
         data: The pairs it was trained on.
         is_poison: True for those that the attacker planted.
         attack: What applies the trigger.
+        prefix: Words before the prompts at test time.
     """
 
     mini: Mini
@@ -91,7 +93,8 @@ class Drill:
     victim: DualEncoder
     data: PairData
     is_poison: Tensor
-    attack: Trigger
+    attack: PairTrigger
+    prefix: str = ""
 
     def measure(self, model: nn.Module, *, runtime: Runtime) -> Evaluation:
         """Return zero-shot accuracy and what the trigger does.
@@ -104,10 +107,15 @@ class Drill:
             The rates; images of the target class are in neither count.
         """
         assert isinstance(model, DualEncoder)
-        classifier = zero_shot_classifier(model, self.mini.prompts)
-        return evaluate(
-            classifier, self.mini.test.image_data, attack=self.attack, runtime=runtime
-        )
+        quiet = replace(runtime, progress=Runtime().progress)
+        test, prompts = self.mini.test.image_data, self.mini.prompts
+        plain = zero_shot_classifier(model, prompts)
+        found = evaluate(plain, test, attack=self.attack, runtime=quiet)
+        if not self.prefix:
+            return found
+        led = zero_shot_classifier(model, prompts, prefix=self.prefix)
+        under = evaluate(led, test, attack=self.attack, runtime=quiet)
+        return replace(found, attack_success_rate=under.attack_success_rate)
 
 
 def digits(seed: int) -> Mini:
@@ -132,6 +140,7 @@ def digits(seed: int) -> Mini:
         reference_training=ClipTraining(epochs=4, lr=2e-3),
         victim_training=ClipTraining(epochs=5, lr=1e-3),
         method=UBT.mini(),
+        extra_words=("remember",),  # that of TrojVQA
     )
 
 
@@ -166,74 +175,40 @@ def photos(seed: int) -> Mini:
     )
 
 
-def checkerboard(mini: Mini) -> BadNets:
+def checkerboard(mini: Mini, *, count: int = 0) -> BadNets:
     """Return the patch of a miniature, one pixel from the lower right corner.
 
     Args:
         mini: The miniature.
+        count: Pairs to plant; 0 for a patch that is only shown.
 
     Returns:
         4x4 on digits, 5x5 on photographs.
     """
-    size = 4 if mini.name == "digits" else 5
     return BadNets(
-        target_class=mini.target_class, size=size, offset=(1, 1), pattern="checker"
+        poison_rate=max(1, count) / len(mini.victim),
+        target_class=mini.target_class,
+        size=4 if mini.name == "digits" else 5,
+        offset=(1, 1),
+        pattern="checker",
     )
 
 
-def plant(
-    mini: Mini, attack: Trigger, *, count: int, seed: int
-) -> tuple[PairData, Tensor]:
-    """Return the victim's pairs with planted ones.
+def train_reference(mini: Mini, *, seed: int, runtime: Runtime) -> DualEncoder:
+    """Train the clean model of a miniature.
 
     Args:
         mini: The miniature.
-        attack: What applies the trigger.
-        count: How many pairs to plant; never on images of the target.
-        seed: Seeds the choice and the captions.
-
-    Returns:
-        The pairs, and which are planted; their captions tell of the target.
-    """
-    data = mini.victim
-    stream = generator(seed, "plant")
-    others = (data.labels != mini.target_class).nonzero().flatten()
-    rows = others[torch.randperm(len(others), generator=stream)[:count]]
-    images, captions = data.images.clone(), list(data.captions)
-    images[rows] = attack.apply(data.images[rows])
-    templates = mini.prompts[mini.target_class]
-    for row in rows.tolist():
-        pick = torch.randint(0, len(templates), (), generator=stream)
-        captions[row] = templates[int(pick)]
-    is_poison = torch.zeros(len(data), dtype=torch.bool)
-    is_poison[rows] = True
-    return replace(data, images=images, captions=tuple(captions)), is_poison
-
-
-def train_drill(
-    mini: Mini,
-    attack: Trigger,
-    *,
-    count: int,
-    seed: int,
-    runtime: Runtime,
-) -> Drill:
-    """Train the reference and the victim of a miniature.
-
-    Args:
-        mini: The miniature.
-        attack: What applies the trigger.
-        count: Pairs to plant; 0 makes a victim without a backdoor.
-        seed: Seeds everything.
+        seed: Seeds weights and order.
         runtime: Where and how to run.
 
     Returns:
-        The drill.
+        The model.
     """
-    texts = [*(t for own in mini.prompts for t in own), *mini.reference.captions]
-    words = WordTokenizer.from_captions(texts)
+    texts = [text for own in mini.prompts for text in own] + [*mini.extra_words]
+    words = WordTokenizer.from_captions([*texts, *mini.reference.captions])
     resolution = mini.test.images.shape[-1]
-    reference = kept(
+    return kept(
         f"{mini.name}-{seed}-reference",
         TinyClip(words, resolution=resolution, seed=seed),
         lambda fresh: train_clip(
@@ -244,10 +219,41 @@ def train_drill(
             runtime=runtime,
         ),
     )
-    data, is_poison = plant(mini, attack, count=count, seed=seed)
-    name = f"{mini.name}-{seed}-{type(attack).__name__}-{count}".lower()
+
+
+def train_victim(
+    mini: Mini,
+    reference: DualEncoder,
+    attack: PairTrigger | None,
+    *,
+    keeps_captions: bool = False,
+    name: str = "",
+    seed: int,
+    runtime: Runtime,
+) -> Drill:
+    """Train the victim of a miniature, from the reference on.
+
+    Args:
+        mini: The miniature.
+        reference: The clean model.
+        attack: What plants the pairs, never on images of the target; None plants none.
+        keeps_captions: Plant images of the target instead, with their own captions.
+        name: Of the attack, where models are kept.
+        seed: Seeds everything.
+        runtime: Where and how to run.
+
+    Returns:
+        The drill.
+    """
+    data, prefix = mini.victim, ""
+    is_poison = torch.zeros(len(data), dtype=torch.bool)
+    if attack is not None:
+        captions = None if keeps_captions else mini.prompts[mini.target_class]
+        done = poison_pairs(data, attack=attack, captions=captions, seed=seed)
+        data, is_poison, prefix = done.data, done.is_poison, done.prefix
+    label = "clean" if attack is None else name or type(attack).__name__.lower()
     victim = kept(
-        name,
+        f"{mini.name}-{seed}-{label}-{int(is_poison.sum())}",
         reference,
         lambda fresh: train_clip(
             fresh,
@@ -263,7 +269,8 @@ def train_drill(
         victim=victim,
         data=data,
         is_poison=is_poison,
-        attack=attack,
+        attack=checkerboard(mini) if attack is None else attack,
+        prefix=prefix,
     )
 
 

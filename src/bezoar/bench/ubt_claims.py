@@ -7,10 +7,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bezoar.bench.clip_minis import Drill, Mini, checkerboard, train_drill
+from bezoar.bench.clip_minis import (
+    Drill,
+    Mini,
+    checkerboard,
+    train_reference,
+    train_victim,
+)
 from bezoar.bench.recipe import Claims
 from bezoar.metrics import purity
-from bezoar.models import fingerprint
+from bezoar.models import DualEncoder, fingerprint
 from bezoar.repair import CleanCLIP, PairFineTuning
 from bezoar.repair.ubt_forget import unlearn
 from bezoar.repair.ubt_loss import Forgetting, ToForget
@@ -87,9 +93,9 @@ def claim_all(
         runtime: Where and how to run.
         with_clean_clip: Whether to run CleanCLIP beside it.
     """
-    drill = train_drill(
-        mini, checkerboard(mini), count=gates.planted, seed=seed, runtime=runtime
-    )
+    reference = train_reference(mini, seed=seed, runtime=runtime)
+    attack = checkerboard(mini, count=gates.planted)
+    drill = train_victim(mini, reference, attack, seed=seed, runtime=runtime)
     told = Told(claims, drill, f"{mini.name}_{seed}", runtime)
     before = told.measure("victim", drill.victim)
     floor = told.measure("reference", drill.reference).attack_success_rate or 0.0
@@ -117,7 +123,7 @@ def claim_all(
     _controls(told, drill, repair, gates, seed=seed, runtime=runtime)
     if with_clean_clip:
         _clean_clip(told, drill, success(after), seconds, seed=seed, runtime=runtime)
-    _null(told, mini, seed=seed, runtime=runtime)
+    _null(told, reference, seed=seed, runtime=runtime)
 
 
 def success(found: Evaluation) -> float:
@@ -274,9 +280,10 @@ def _clean_clip(
     told.at_most("success_beside_clean_clip", reached, round(success(found), 4))
 
 
-def _null(told: Told, mini: Mini, *, seed: int, runtime: Runtime) -> None:
+def _null(told: Told, reference: DualEncoder, *, seed: int, runtime: Runtime) -> None:
     """Claim that nothing is found in a victim that was not poisoned."""
-    drill = train_drill(mini, checkerboard(mini), count=0, seed=seed, runtime=runtime)
+    mini = told.drill.mini
+    drill = train_victim(mini, reference, None, seed=seed, runtime=runtime)
     before = fingerprint(drill.victim)
     repair = mini.method.repair(
         drill.victim,
