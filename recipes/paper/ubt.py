@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def _judge(
         forget_loss="ascent",
     )
     epochs = max(1, options.victim_epochs // 2)
-    rounds = {
+    rounds: dict[str, Callable[[], Repair]] = {
         "ubt": lambda: _unlearn(METHOD, drill, options, runtime),
         "plain_unlearning": lambda: _unlearn(plain, drill, options, runtime),
         "fine_tuning": lambda: PairFineTuning(
