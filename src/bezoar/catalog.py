@@ -60,14 +60,19 @@ ALIASES: dict[str, str] = {
 }
 """Short names of detectors."""
 
-REPAIRS: dict[str, type[Any]] = {
-    "unlearning": Unlearning,
-    "retraining": Retraining,
+ENCODER_REPAIRS: dict[str, type[Any]] = {
     "mimic": MIMIC,
     "distillation": Distillation,
     "encoder-fine-tuning": EncoderFineTuning,
     "lipschitz-pruning": LipschitzPruning,
     "bcu": BCU,
+}
+"""Repairs of image encoders, from clean images without labels."""
+
+REPAIRS: dict[str, type[Any]] = {
+    "unlearning": Unlearning,
+    "retraining": Retraining,
+    **ENCODER_REPAIRS,
 }
 """Methods of ``bezoar repair``; the first is the default."""
 
@@ -88,7 +93,7 @@ PAIR_DETECTORS: dict[str, type[Any]] = {
 """Detectors of suspicious pairs; the first is the default."""
 
 DIAGNOSES: dict[str, type[Any]] = {"encoder-inversion": EncoderInversion}
-"""Methods that judge an encoder; in Python alone."""
+"""Methods that judge an encoder; the first is that of ``bezoar detect --encoder``."""
 
 METHODS: dict[str, type] = {
     **DETECTORS,
@@ -107,6 +112,7 @@ __all__ = [
     "ATTACKS",
     "DETECTORS",
     "DIAGNOSES",
+    "ENCODER_REPAIRS",
     "METHODS",
     "PAIR_DETECTORS",
     "PAIR_REPAIRS",

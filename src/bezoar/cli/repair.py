@@ -15,6 +15,7 @@ from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 from bezoar.catalog import PAIR_REPAIRS, REPAIRS, name_of, presets
 from bezoar.cli.failures import DONE
 from bezoar.cli.mending import Mending, Trial, mend
+from bezoar.cli.mending_encoders import mend_encoder, repairs_encoder
 from bezoar.cli.mending_pairs import PairMending, mend_pairs
 from bezoar.cli.options import (
     READING,
@@ -35,7 +36,7 @@ from bezoar.cli.runs import check_free, check_outside
 from bezoar.cli.text import say, say_json
 from bezoar.data import ImageSource, PairSource
 from bezoar.errors import InputError
-from bezoar.models import load_dual_encoder, load_model
+from bezoar.models import load_dual_encoder, load_encoder, load_model
 from bezoar.storage import load_detection
 
 if TYPE_CHECKING:
@@ -82,25 +83,33 @@ def repair(
     running: OmitArgPrefixes[Running] = RUNNING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
-    """Make a copy of a model forget what a detection found in its training data.
+    """Make a copy of a model forget a backdoor.
 
     Needs no list of poisoned images and no trigger: the run that "bezoar detect" wrote
     tells which images look suspicious. Of an image-text model (ubt) it needs the pairs
     of images and captions, and a clean --reference such as the public model that it
-    started from. The model and the data stay as they are; where nothing was flagged,
-    the copy is unchanged. Exit codes: 0 done, or nothing to
+    started from. Of an image encoder (mimic, distillation, encoder-fine-tuning,
+    lipschitz-pruning, bcu) it needs clean images without labels, and no detection: what
+    is hidden in it is not looked for. The model and the data stay as they are; where
+    nothing was flagged, the copy is unchanged. Exit codes: 0 done, or nothing to
     forget; 2 error; 3 no images.
 
     Args:
         model: The model, in any form that "bezoar detect" takes; one that the run
             trained lies in its folder as model.safetensors. For ubt an image-text
-            model: a folder of ours or of transformers, or open_clip:NAME@weights.
+            model: a folder of ours or of transformers, or open_clip:NAME@weights. An
+            encoder: a folder of ours or of transformers, a CLIP of which the image
+            tower is taken, timm:NAME@WEIGHTS, open_clip:NAME@WEIGHTS or
+            file.py:factory.
         method: How to repair.
         data: The images that were scored, with the labels they had then; for ubt
-            pairs: a table filepath,title, webdataset, parquet or a saved data set.
+            pairs: a table filepath,title, webdataset, parquet or a saved data set; for
+            an encoder clean images, whose labels are not looked at.
         detection: Folder of the run that "bezoar detect" wrote on these images.
         out: Folder for the repaired model and how it came about; it must be new.
-        test: Clean, labelled test images, to measure the model before and after.
+        test: Clean, labelled test images, to measure the model before and after; for
+            an encoder images without labels to compare its vectors on, else a tenth of
+            the data is kept out for it.
         attack: The manifest that "bezoar attack" wrote, to measure on the test images
             how often its trigger works before and after; the repair does not see it.
         preset: Named settings of the method; options given beside it have precedence.
@@ -120,9 +129,12 @@ def repair(
     check_preset(method, preset)
     folder = Path(out)
     is_of_pairs = type(method) in PAIR_REPAIRS.values()
+    is_of_encoder = repairs_encoder(method, model)
     if not is_of_pairs:
         pairing.check_unused()
     _check_options(method, detection=detection, test=test, attack=attack)
+    if is_of_encoder:
+        _check_no_attack(attack)
     _check_places(folder, model=model, data=data)
     found = None if detection is None else load_detection(Path(detection))
     pairs = pairing.open(data, reading=reading) if is_of_pairs else None
@@ -132,7 +144,9 @@ def repair(
         clean = replace(reading, split="test").open(test)
         trial = Trial(source=clean, manifest=None if attack is None else Path(attack))
     task = Mending(
-        model=_loaded(model, pairs, source, unsafe_pickle=unsafe_pickle),
+        model=load_encoder(model, unsafe_pickle=unsafe_pickle)
+        if is_of_encoder
+        else _loaded(model, pairs, source, unsafe_pickle=unsafe_pickle),
         spec=model,
         method=method,
         source=source,
@@ -147,19 +161,16 @@ def repair(
     reference = pairing.clean_model(unsafe_pickle=unsafe_pickle)
     with bars() as report:
         runtime = running.runtime(report)
-        outcome = (
-            mend(task, runtime=runtime)
-            if pairs is None
-            else mend_pairs(
-                PairMending(
-                    task=task,
-                    pairs=pairs,
-                    reference=reference,
-                    template=pairing.template,
-                ),
-                runtime=runtime,
+        if pairs is None:
+            outcome = (mend_encoder if is_of_encoder else mend)(task, runtime=runtime)
+        else:
+            asked = PairMending(
+                task=task,
+                pairs=pairs,
+                reference=reference,
+                template=pairing.template,
             )
-        )
+            outcome = mend_pairs(asked, runtime=runtime)
     if json:
         say_json(repair_json(outcome))
     else:
@@ -199,6 +210,14 @@ def _check_options(
         raise InputError(
             "expected --test beside --attack, got none; give clean test images to show "
             "the trigger on"
+        )
+
+
+def _check_no_attack(attack: str | None) -> None:
+    if attack is not None:
+        raise InputError(
+            f"expected no --attack for an encoder, got {attack!r}; an encoder has no "
+            "classes to count hits in, leave it out"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bezoar.catalog import name_of
+from bezoar.catalog import ENCODER_REPAIRS, name_of
 from bezoar.cli.runs import versions
 from bezoar.report import (
     Report,
@@ -23,6 +23,15 @@ _NOT_TESTED = (
     "backdoors that the detection did not find: the repair unlearns what was found",
     "what the repair costs on images like those of the model's task, unless test "
     "images were given",
+)
+_NOT_TESTED_OF_ENCODERS = (
+    "whether the encoder was backdoored before, or is so now: no trigger was shown",
+    "what the repair costs on a task: compare a classifier on both encoders' vectors",
+    "clean images from elsewhere than those that the encoder was trained on",
+)
+_LIMITS_OF_ENCODERS = (
+    "A cosine near 1 says that the encoders agree on clean images, and nothing about "
+    "images with a trigger.",
 )
 _LIMITS = (
     "A low attack success rate is one of the trigger that was shown, and of no other.",
@@ -43,6 +52,7 @@ def repair_report(
         The report, for ``report.json`` and the page.
     """
     repair, task = mended.repair, mended.task
+    is_encoder = type(task.method) in ENCODER_REPAIRS.values()
     return make_report(
         title=f"repair {task.spec}",
         verdict=make_verdict(
@@ -53,8 +63,8 @@ def repair_report(
         sections=repair_sections(
             repair, before=mended.before, after=mended.after, remarks=mended.remarks
         ),
-        not_tested=_NOT_TESTED,
-        limits=_LIMITS,
+        not_tested=_NOT_TESTED_OF_ENCODERS if is_encoder else _NOT_TESTED,
+        limits=_LIMITS_OF_ENCODERS if is_encoder else _LIMITS,
         run=run_facts(
             command=task.command,
             settings={"method": name_of(task.method), **asdict(task.method)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bezoar.catalog import ENCODER_REPAIRS
 from bezoar.cli.mending import Mended
 from bezoar.cli.runs import told_in
 from bezoar.cli.text import facts, percent, shown, table
@@ -13,6 +14,9 @@ _FILES = {
     "model.safetensors": "the repaired model",
     "model.json": "what its weights belong to",
     "clip.json": "its sizes and words",
+    "encoder.safetensors": "the repaired encoder",
+    "encoder.json": "its sizes",
+    "preprocessor_config.json": "how it normalises images",
     "config.json": "what transformers opens it by",
     "report.html": "the page to look at: open it in a browser",
     "report.json": "the history, and how it came about",
@@ -54,7 +58,9 @@ def repair_text(mended: Mended) -> str:
     parts = [repair.summary, facts(rows)]
     if card := _card(mended):
         parts.append(table(("", "before", "after"), card))
-    if mended.before is None:
+    if is_encoder := type(task.method) in ENCODER_REPAIRS.values():
+        parts.append(facts(_encoder_rows(mended)))
+    if mended.before is None and not is_encoder:
         parts.append(
             "Accuracy was not measured; give clean images as --test to see what the "
             "repair costs."
@@ -62,6 +68,28 @@ def repair_text(mended: Mended) -> str:
     written = [(n, what) for n, what in _FILES.items() if (task.out / n).exists()]
     parts.append(facts((str(task.out / name), what) for name, what in written))
     return "\n\n".join(parts)
+
+
+def _encoder_rows(mended: Mended) -> list[tuple[str, str]]:
+    # The curves at both ends, for all that was followed.
+    repair = mended.repair
+    curves = {
+        name: [row[name] for row in repair.history if _is_number(row, name)]
+        for row in repair.history
+        for name in row
+        if name != "epoch"
+    }
+    rows = [
+        (name.replace("_", " "), f"{values[0]:.4g} -> {values[-1]:.4g}")
+        for name, values in curves.items()
+        if values and name not in repair.figures
+    ]
+    named = [
+        (name.replace("_", " "), f"{value:.4f}")
+        for name, value in repair.figures.items()
+        if value == value
+    ]
+    return [*rows, *named]
 
 
 def repair_json(mended: Mended) -> dict[str, object]:

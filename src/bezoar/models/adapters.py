@@ -28,7 +28,7 @@ from bezoar.models.wrap import Normalized
 
 
 def from_timm(
-    name: str, path: Path, *, unsafe_pickle: bool
+    name: str, path: Path, *, unsafe_pickle: bool, classifies: bool = True
 ) -> tuple[Normalized, int | None]:
     """Build a network of timm and load weights into it.
 
@@ -37,6 +37,7 @@ def from_timm(
             normalisation depends on it.
         path: The weights; they also tell the number of classes.
         unsafe_pickle: Accept weights in a pickle, read as tensors alone.
+        classifies: False leaves its classifier out, for the vectors before it.
 
     Returns:
         The network with the normalisation that timm tells for it, and its number of
@@ -46,7 +47,10 @@ def from_timm(
     weights = read_weights(path, unsafe_pickle=unsafe_pickle)
     with _foreign(f"a network of timm called {name!r}"):
         model = timm.create_model(name, pretrained=False)
-        count = _other_classes(model, weights)
+        if not classifies:
+            weights = _without_classifier(weights, model)
+            model = timm.create_model(name, pretrained=False, num_classes=0)
+        count = _other_classes(model, weights) if classifies else None
         if count is not None:
             model = timm.create_model(name, pretrained=False, num_classes=count)
         config = timm.data.resolve_model_data_config(model)
@@ -185,6 +189,12 @@ def _library(name: str) -> Any:
             f"expected {name} to be installed, got {reason(error)}; "
             "run pip install 'bezoar[hub]'"
         ) from error
+
+
+def _without_classifier(weights: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    heads = model.default_cfg.get("classifier") or ()
+    starts = tuple(f"{n}." for n in ([heads] if isinstance(heads, str) else heads))
+    return {n: w for n, w in weights.items() if not n.startswith(starts)}
 
 
 def _other_classes(model: nn.Module, weights: Mapping[str, Tensor]) -> int | None:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from safetensors.torch import save_file
 from torch import nn
 
 from bezoar.errors import InputError, ModelError, StorageError
-from bezoar.files import atomic
 from bezoar.models import (
     ClipResNet,
     TinyClip,
@@ -20,12 +18,15 @@ from bezoar.models import (
     architecture_of,
     fingerprint,
     is_dual_encoder,
+    is_encoder,
     load_dual_encoder,
+    load_encoder,
     load_model,
     put_weights,
     read_weights,
     save_dual_encoder,
     save_model,
+    write_encoder,
 )
 from bezoar.results import Provenance, Repair
 from bezoar.storage.detections import load_detection, save_detection
@@ -48,10 +49,10 @@ def save_repair(
     """Write a repair to a folder.
 
     ``model.safetensors`` holds the network, with ``model.json`` beside it if it is one
-    of ours, so that ``load_model`` takes the folder, or what ``load_dual_encoder``
-    needs for an image-text model; ``report.json`` the history and
-    how it came about; ``images.parquet`` which images the method worked on;
-    ``detection`` what the method found, where it looked for poison itself.
+    of ours, so that ``load_model`` takes the folder; an image-text model is written as
+    ``load_dual_encoder``, and an encoder as ``load_encoder`` takes it. ``report.json``
+    holds the history and how it came about; ``images.parquet`` which images the method
+    worked on; ``detection`` what the method found, where it looked for poison itself.
 
     Args:
         repair: What to write.
@@ -161,16 +162,14 @@ def _save_network(model: nn.Module, path: Path) -> None:
     if architecture is not None:
         save_model(model, path, architecture=architecture)
         return
-    weights = {name: w.detach().cpu() for name, w in model.state_dict().items()}
-    path.with_suffix(".json").unlink(missing_ok=True)  # of an earlier run
-    with atomic(path) as temporary:
-        # Copies, for weights that two modules share are refused.
-        save_file({n: w.clone().contiguous() for n, w in weights.items()}, temporary)
+    write_encoder(model, path.parent)
 
 
 def _load_network(path: Path, model: nn.Module | None) -> nn.Module:
     if is_dual_encoder(str(path.parent)):
         return load_dual_encoder(str(path.parent))
+    if is_encoder(str(path.parent)):
+        return load_encoder(str(path.parent))
     if path.with_suffix(".json").exists():
         return load_model(str(path))
     if model is None:
