@@ -190,6 +190,22 @@ def test_the_best_state_comes_back_when_trusted_pairs_suffer() -> None:
     assert done.history[-1]["keep_loss"] > 1.05 * first["keep_loss"]
 
 
+def test_the_last_state_can_be_had_for_controls() -> None:
+    data, _ = pairs()
+    done = unlearn(
+        Table(backdoor=True),
+        data=data,
+        forget=sevens(),
+        normal=torch.arange(100, 600),
+        margin=0.1,
+        settings=replace(FORGETTING, loss="constraint", lr=1.0, keep_weight=0.0),
+        keep="last",
+        runtime=FLOAT,
+    )
+    assert done.history[-1]["step"] == FORGETTING.steps
+    assert done.kept == len(done.history) - 1
+
+
 def test_both_towers_can_be_trained() -> None:
     data, _ = pairs()
     both: Forgetting = replace(FORGETTING, trainable="all", steps=5)

@@ -245,6 +245,7 @@ def _controls(
             normal=normal,
             margin=repair.figures["margin"],
             settings=chosen,
+            keep="last",
             seed=seed,
             runtime=runtime,
         )

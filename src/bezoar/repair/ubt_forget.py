@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -63,6 +64,7 @@ def unlearn(
     normal: Int64[Tensor, " m"],
     margin: float,
     settings: Forgetting,
+    keep: Literal["best", "last"] = "best",
     evaluate: Evaluate | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
@@ -76,6 +78,8 @@ def unlearn(
         normal: Places of trusted pairs; a part is held out.
         margin: Similarity of pairs that do not belong together (m).
         settings: Losses and lengths.
+        keep: "best" stops by the rules and returns the best state; "last" does all
+            steps and returns the last, as the controls of an experiment need it.
         evaluate: Measures the network at each check, for the history alone.
         seed: Seeds what is drawn.
         runtime: Where and how to run.
@@ -109,9 +113,12 @@ def unlearn(
         optimizer.step()
         if step % _CHECK_EVERY == 0 or step == settings.steps:
             run.check(step)
-            if told := run.verdict():
+            told = run.verdict() if keep == "best" else ""
+            if told:
                 reason = told
                 break
+    if keep == "last":
+        run.hold_last()
     run.report(settings.steps)
     return run.result(reason, like=model)
 
@@ -208,10 +215,14 @@ class _Run:
             )
         self.rows.append(row | measured(self.evaluate, self.network))
         if self._rank(row) >= self._rank(self.rows[self.best]):
-            self.best = len(self.rows) - 1
-            state = self.network.state_dict()
-            self.state = {name: value.clone() for name, value in state.items()}
+            self.hold_last()
         self.report(step)
+
+    def hold_last(self) -> None:
+        """Remember the network as it is."""
+        self.best = len(self.rows) - 1
+        state = self.network.state_dict()
+        self.state = {name: value.clone() for name, value in state.items()}
 
     def report(self, step: int) -> None:
         """Tell how far it is."""
