@@ -1,7 +1,10 @@
 """``bezoar repair`` on encoders: clean images in, an encoder of the same format out."""
 
+import contextlib
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from bezoar.models import (
     unit_vectors,
 )
 from bezoar.storage import load_repair, read_object
+from bezoar.train import distillation
 from tests.cli.conftest import Call
 
 SHORT = {
@@ -99,3 +103,60 @@ def test_a_transformer_comes_back_as_transformers_keeps_it(
     assert unit_vectors(fixed, SEEN).shape == unit_vectors(was, SEEN).shape
     assert fingerprint(fixed) != fingerprint(was)
     assert fingerprint(load_repair(Path("fixed")).model) == fingerprint(fixed)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_encoder(
+    bezoar: Call, clean: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("repair", encoder, "distillation", "--data", clean, "--epochs", "3")
+    assert bezoar(*call, "--out", "straight").code == 0
+    epochs: list[int] = []
+    run = distillation._Run
+    whole = run.epoch
+
+    def counted(self: object, *args: Any, epoch: int, **more: Any) -> Any:
+        if epoch == 2 and 2 not in epochs:
+            epochs.append(2)
+            raise KeyboardInterrupt
+        epochs.append(epoch)
+        return whole(self, *args, epoch=epoch, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "epoch", counted)
+    with contextlib.suppress(KeyboardInterrupt):
+        bezoar(*call, "--out", "fixed")
+    assert list(Path(".fixed.repair").glob("distil*"))
+    answer = bezoar(*call, "--out", "fixed")
+    assert answer.code == 0, answer.err
+    assert epochs[-1] == 2
+    assert epochs.count(0) == 1, "what was done is not done again"
+    assert fingerprint(load_encoder("fixed")) == fingerprint(load_encoder("straight"))
+
+
+def test_few_images_without_labels_are_enough_and_the_cosine_says_on_what(
+    bezoar: Call, encoder: Path, tmp_path: Path
+) -> None:
+    write_images(noise_images(40, size=16), tmp_path / "all", format="class_folders")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for place, path in enumerate(sorted((tmp_path / "all").rglob("*.png"))):
+        path.rename(flat / f"{place}.png")
+    call = ("repair", encoder, "lipschitz-pruning", "--data", flat, "--out")
+    answer = bezoar(*call, "unchanged", "--threshold", "90")
+    assert answer.code == 0, answer.err
+    assert "nothing found" in answer.out
+    assert re.search(r"^cosine +1\.0000$", answer.out, re.MULTILINE), answer.out
+    assert "on the images it learnt from" in answer.out
+    told = bezoar(*call, "tested", "--threshold", "1", "--test", flat, "--json").json
+    figures = told["figures"]
+    assert isinstance(figures, dict)
+    assert figures["held_out_cosine"] < 0.99999
+    refused = bezoar(*call, "no", "--test", flat, "--attack", "manifest.json")
+    assert refused.code == 2
+    assert "no --attack for an encoder" in refused.sentence
+
+
+def test_a_classifier_is_no_encoder(bezoar: Call, photos: Path, model: Path) -> None:
+    answer = bezoar("repair", model, "mimic", "--data", photos, "--out", "fixed")
+    assert answer.code == 2
+    assert "expected an encoder" in answer.sentence

@@ -29,6 +29,7 @@ from bezoar.cli.options import (
     method_type,
     parse,
     preset_of,
+    value_of,
 )
 from bezoar.cli.progress import bars
 from bezoar.cli.runs import check_free, check_outside
@@ -73,6 +74,10 @@ def command(words: Sequence[str]) -> int:
         from bezoar.cli.detect_pairs import command as command_on_pairs
 
         return command_on_pairs(words)
+    if value_of("--encoder", words) is not None:
+        from bezoar.cli.detect_encoder import command as command_on_encoder
+
+        return command_on_encoder(words)
     if len(words) > 1 and words[1] in ALIASES:
         words = [words[0], ALIASES[words[1]], *words[2:]]
     method = preset_of(DETECTORS, words)
@@ -108,8 +113,9 @@ def detect(
     Needs no list of poisoned images, no trigger and no poison rate. Without --model a
     network is trained on the set first, and kept. A run that was killed goes on where
     it stopped when the same command is given again. Pairs of images and captions have
-    detectors of their own: "bezoar detect PAIRS pair-similarity --help". Exit codes: 0
-    nothing found, 1 poison found, 2 error, 3 nothing to scan.
+    detectors of their own: "bezoar detect PAIRS pair-similarity --help"; so has an
+    image encoder: "bezoar detect IMAGES --encoder SPEC --help". Exit codes: 0 nothing
+    found, 1 poison found, 2 error, 3 nothing to scan.
 
     Args:
         data: A folder of class folders or of images, parquet files, webdataset tars, a

@@ -71,11 +71,13 @@ def repair_text(mended: Mended) -> str:
 
 
 def _encoder_rows(mended: Mended) -> list[tuple[str, str]]:
-    # The curves at both ends, for all that was followed.
+    # The curves at both ends, for all that was followed; the row of epoch 0 is the
+    # encoder beside itself.
     repair = mended.repair
+    followed = [row for row in repair.history if row.get("epoch") != 0]
     curves = {
-        name: [row[name] for row in repair.history if _is_number(row, name)]
-        for row in repair.history
+        name: [row[name] for row in followed if _is_number(row, name)]
+        for row in followed
         for name in row
         if name != "epoch"
     }
