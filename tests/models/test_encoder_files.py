@@ -23,11 +23,13 @@ from bezoar.models import (
     Architecture,
     TinyClip,
     WordTokenizer,
+    architecture_of,
     encoder_format,
     fingerprint,
     is_encoder,
     load_dual_encoder,
     load_encoder,
+    read_weights,
     save_dual_encoder,
     save_encoder,
     save_model,
@@ -60,6 +62,15 @@ def test_one_of_ours_comes_back(tmp_path: Path) -> None:
         assert fingerprint(load_encoder(str(spec))) == fingerprint(net)
     assert write_encoder(load_encoder(str(tmp_path / "kept")), tmp_path / "again")
     assert fingerprint(load_encoder(str(tmp_path / "again"))) == fingerprint(net)
+
+
+def test_a_backbone_alone_is_kept_as_weights(tmp_path: Path) -> None:
+    net = simclr("tiny").backbone
+    assert architecture_of(net) is None
+    assert not write_encoder(net, tmp_path)
+    assert (
+        read_weights(tmp_path / "model.safetensors").keys() == net.state_dict().keys()
+    )
 
 
 def test_the_vector_of_a_vit_is_what_transformers_pools(tmp_path: Path) -> None:

@@ -119,6 +119,8 @@ def architecture_of(model: nn.Module) -> Architecture | None:
     core = unwrapped(core.model) if isinstance(core, Normalized) else core
     if not isinstance(core, ConvNet | ResNet):
         return None
+    if isinstance(core, ResNet) and isinstance(core.fc, nn.Identity):
+        return None  # an encoder, which has no classes
     shown = inferred(core.state_dict(), path=Path("the model"))
     if around is None:
         channels = len(shown.mean)
