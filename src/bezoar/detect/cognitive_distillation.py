@@ -51,7 +51,7 @@ class CognitiveDistillation:
         steps: Optimiser steps per image; each is one forward and backward pass.
         lr: Step size of Adam on the mask.
         l1_weight: Weight of the mask's L1 norm (alpha in the paper); "auto" looks for
-            the weight that leaves the median mask about half of the
+            the weight that leaves the median mask about 29 % of the
             image.
         tv_weight: Weight of the mask's total variation (beta in the paper).
         betas: Decay of Adam's two moments.

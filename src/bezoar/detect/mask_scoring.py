@@ -24,8 +24,8 @@ from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float, Int64, UInt8
 
 LAST_MAP = "last feature map"
-HEALTHY_SHARE = (0.42, 0.58)  # of the median mask: measured, see the docs page
-_AIM, _TRIALS = 0.50, 8
+HEALTHY_SHARE = (0.23, 0.35)  # of the median mask: measured, see the docs page
+_AIM, _TRIALS = 0.29, 8
 _CPU_KERNEL = 64  # images per kernel call on a CPU: one shape, whatever the batch size
 
 _Outputs = Callable[[Tensor], Tensor]
@@ -142,7 +142,7 @@ def calibrate_l1_weight(
     start: float,
     report: Callable[[Progress], None],
 ) -> float:
-    """Find the weight that leaves the median mask about half of the image.
+    """Find the weight that leaves the median mask about 29 % of the image.
 
     The share falls as the weight rises: the weight is bracketed by factors of 3 and
     then bisected on a log scale. No poison labels are used.
@@ -153,7 +153,7 @@ def calibrate_l1_weight(
         report: Told about every trial.
 
     Returns:
-        The first weight tried with a median share between 42 and 58 %.
+        The first weight tried with a median share between 23 and 35 %.
 
     Raises:
         UnscoreableError: If none is found.
@@ -162,7 +162,7 @@ def calibrate_l1_weight(
         >>> weight = calibrate_l1_weight(
         ...     lambda w: 1 / (1 + w / 1e-3), start=0.01, report=lambda _: None)
         >>> round(weight, 4)
-        0.0011
+        0.0033
     """
     weight, share = start, math.nan
     low = high = None  # weights known to be too small, too large
@@ -184,7 +184,7 @@ def calibrate_l1_weight(
         else:
             weight = weight * 3 if high is None else weight / 3
     raise UnscoreableError(
-        "expected an l1_weight that leaves the median mask 42 to 58 % of the image, "
+        "expected an l1_weight that leaves the median mask 23 to 35 % of the image, "
         f"got {share:.1%} at {weight:.2g} after {_TRIALS} trials; the model may be "
         "untrained, or not trained on these images"
     )
