@@ -54,11 +54,9 @@ def test_memory_and_source_give_one_table(
     assert plain.combined.provenance.settings["weights"] == plain.weights
 
 
-def test_methods_that_miss_little_count_alone_unless_weights_are_given() -> None:
+def test_the_first_method_leads_unless_weights_are_given() -> None:
     panel, _ = detect_together(noise_images(9), methods=METHODS, model=net())
-    assert panel.weights == {"ss": 0.0, "ac": 0.0, "strip": 1.0}
-    strip = panel.detections["strip"].scores
-    assert panel.combined.scores.equal(rank_shares(strip))
+    assert panel.weights == {"ss": 0.9, "ac": 0.05, "strip": 0.05}
     assert panel.combined.verdict.status == panel.detections["ss"].verdict.status
     equal = dict.fromkeys(METHODS, 1.0)
     panel, _ = detect_together(
@@ -66,19 +64,7 @@ def test_methods_that_miss_little_count_alone_unless_weights_are_given() -> None
     )
     shares = [rank_shares(f.scores) for f in panel.detections.values()]
     torch.testing.assert_close(panel.combined.scores, torch.stack(shares).mean(0))
-
-
-def test_weights_sum_to_one_and_the_first_leads_where_none_is_known() -> None:
-    names = ["cognitive-distillation", "strip", "loss-isolation", "neighbor-outlier"]
-    assert weights_of({n: n for n in names}) == dict(
-        zip(names, (0.5, 0.25, 0.25, 0.0), strict=True)
-    )
-    assert weights_of({"a": "spectral-signatures", "b": "x", "c": "y"}) == {
-        "a": 0.9,
-        "b": 0.05,
-        "c": 0.05,
-    }
-    assert weights_of({"mine": "unheard of"}) == {"mine": 1.0}
+    assert weights_of(["cd"]) == {"cd": 1.0}
 
 
 def test_combining_is_a_weighted_mean_of_ranks() -> None:

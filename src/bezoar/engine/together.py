@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from torch import Tensor, nn
@@ -19,8 +19,7 @@ from bezoar.results import Detection, Features, Panel, Provenance
 from bezoar.runtime import Runtime
 
 METHOD = "combined"
-_LEADING = 0.9  # weight of the first method, where none of these is:
-_COUNTS = {"cognitive-distillation": 2.0, "strip": 1.0, "loss-isolation": 1.0}
+_LEADING = 0.9  # weight of the first method
 
 
 def detect_together(
@@ -45,8 +44,8 @@ def detect_together(
         model: The model that was trained on the images.
         image_size: Height and width that images are resized to; may be left out for
             images in memory.
-        weights: What each method counts in the combined score; None takes
-            ``weights_of``.
+        weights: What each method counts in the combined score; None gives the first
+            0.9 and the others equal shares of the rest.
         seed: Seeds everything random.
         runtime: Where and how to run.
 
@@ -142,8 +141,7 @@ def side_by_side(
                 f"expected detections of the same images, got others by {name}; the "
                 "data changed in between, run all of them again"
             )
-    known = {name: found.provenance.method for name, found in detections.items()}
-    shares = dict(weights or weights_of(known))
+    shares = dict(weights or weights_of(list(detections)))
     combined = combine(
         {name: found.scores for name, found in detections.items()}, shares
     )
@@ -169,32 +167,24 @@ def side_by_side(
     return Panel(detections=dict(detections), weights=shares, combined=together)
 
 
-def weights_of(methods: Mapping[str, str]) -> dict[str, float]:
+def weights_of(names: Sequence[str]) -> dict[str, float]:
     """Return what each method counts in the combined score.
 
     Methods that miss an attack often rank its poison *below* clean images, so that an
-    even mean of all ranks worse than the best of them. Three miss little, and each
-    other's misses are not theirs: where one of them is there, they alone count, and
-    Cognitive Distillation twice (the docs page of the comparison has the figures).
+    even mean of all ranks worse than the best of them (see the docs page of the
+    comparison, also for mixtures that did better). So the first method leads.
 
     Args:
-        methods: What each method is in the catalog, by the name it has in the table;
-            the leading one first.
+        names: The methods, the leading one first.
 
     Returns:
-        Shares that sum to 1. Without any of the three, 0.9 for the first and equal
-        shares of the rest for the others.
+        0.9 for the first, equal shares of the rest for the others.
 
     Example:
-        >>> weights_of({"cd": "cognitive-distillation", "s": "strip", "no": "other"})
-        {'cd': 0.666667, 's': 0.333333, 'no': 0.0}
-        >>> weights_of({"ac": "activation-clustering", "ss": "spectral-signatures"})
-        {'ac': 0.9, 'ss': 0.1}
+        >>> weights_of(["cd", "ac", "ss"])
+        {'cd': 0.9, 'ac': 0.05, 'ss': 0.05}
     """
-    counts = {name: _COUNTS.get(method, 0.0) for name, method in methods.items()}
-    if total := sum(counts.values()):
-        return {name: round(count / total, 6) for name, count in counts.items()}
-    leader, *others = methods
+    leader, *others = names
     if not others:
         return {leader: 1.0}
     rest = round((1 - _LEADING) / len(others), 6)
