@@ -258,7 +258,7 @@ def test_several_methods_make_one_table(
     names = {"ss_score", "ss_rank", "ss_spectral_projection", "strip_entropy"}
     assert names | {"ac_rank", "ac_silhouette"} <= found.columns.keys()
     weights = found.provenance.settings["weights"]
-    assert weights == {"ss": 0.0, "strip": 1.0, "ac": 0.0}
+    assert weights == {"ss": 0.9, "strip": 0.05, "ac": 0.05}
     assert "verdicts by method: ss: ranking" in found.verdict.health[-1]
     again = bezoar(*call, "--json")  # everything is there already
     assert again.json["top"] == answer.json["top"]

@@ -30,7 +30,7 @@ class Critic(nn.Module):
         seed: Seeds the weights, drawn as torch draws those of the joined layer.
 
     Example:
-        >>> critic = Critic(6, 4, hidden=8)
+        >>> critic = Critic(6, 4, hidden=8, seed=0)
         >>> a, z = torch.zeros(3, 6), torch.zeros(3, 4)
         >>> joint, marginal = critic(a, z, torch.tensor([1, 2, 0]))
         >>> joint.equal(marginal), joint.shape

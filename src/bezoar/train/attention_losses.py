@@ -44,7 +44,8 @@ def attention_map(
         least.
 
     Example:
-        >>> attention_map(torch.tensor([[[[3.0, 0.0], [0.0, 0.0]]]])).max().item()
+        >>> heat = attention_map(torch.tensor([[[[3.0, 0.0], [0.0, 0.0]]]]))
+        >>> round(heat.max().item(), 5)
         1.0
     """
     wide = widened(maps)
