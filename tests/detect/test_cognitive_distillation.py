@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bezoar.data import ImageData
+from bezoar.data import ImageData, noise_images
 from bezoar.detect import CognitiveDistillation
+from bezoar.detect.mask_scoring import target_share
 from bezoar.errors import DivergedError, InputError, ModelError, UnscoreableError
 from bezoar.models import Normalized
 from bezoar.runtime import Runtime, generator
@@ -185,6 +186,21 @@ def test_a_model_without_an_opinion_cannot_be_calibrated() -> None:
         CognitiveDistillation(steps=60).detect(
             images(num_poison=0, size=10), model=Blind()
         )
+
+
+def test_the_median_mask_keeps_less_where_images_share_their_ground() -> None:
+    ground = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
+    strokes = ground.clone()
+    strokes[::2, :, 2:6, 2:6] = 255  # a quarter of the pixels differ
+    photos = noise_images(6, size=8).images
+    assert target_share(strokes) == pytest.approx(0.6 / 4)
+    assert 0.4 < target_share(photos) <= 0.6
+    assert target_share(ground) == 0.05  # images that are all alike
+
+
+def test_a_share_outside_of_the_image_is_refused() -> None:
+    with pytest.raises(InputError, match="expected target_share above 0"):
+        CognitiveDistillation(target_share=1.5)
 
 
 def test_calibration_does_not_depend_on_the_order_of_the_images() -> None:

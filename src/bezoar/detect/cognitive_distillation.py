@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from bezoar.data import ImageData, to_uint8
 from bezoar.data.sampling import sample_images
 from bezoar.detect.mask_distillation import MaskSettings
-from bezoar.detect.mask_scoring import LAST_MAP, calibrate_l1_weight, distilled
+from bezoar.detect.mask_scoring import (
+    LAST_MAP,
+    calibrate_l1_weight,
+    distilled,
+    target_share,
+)
 from bezoar.detect.mask_transplant import (
     accused_classes,
     acquitted_classes,
@@ -51,8 +56,10 @@ class CognitiveDistillation:
         steps: Optimiser steps per image; each is one forward and backward pass.
         lr: Step size of Adam on the mask.
         l1_weight: Weight of the mask's L1 norm (alpha in the paper); "auto" looks for
-            the weight that leaves the median mask about 29 % of the
-            image.
+            the weight that leaves the median mask ``target_share`` of the image.
+        target_share: Share of the image that the weight "auto" leaves to the median
+            mask; "auto" is 0.6 of the pixels in which images of the set differ
+            visibly: half of a photograph, a third of a digit on black.
         tv_weight: Weight of the mask's total variation (beta in the paper).
         betas: Decay of Adam's two moments.
         fill: What stands in for masked pixels: "images" (others of the set, anew at
@@ -85,6 +92,7 @@ class CognitiveDistillation:
     steps: int = 40
     lr: float = 0.1
     l1_weight: float | Literal["auto"] = "auto"
+    target_share: float | Literal["auto"] = "auto"
     tv_weight: float = 10.0
     betas: tuple[float, float] = (0.1, 0.1)
     fill: Literal["images", "colours"] = "images"
@@ -108,6 +116,11 @@ class CognitiveDistillation:
             raise InputError(
                 f"expected l1_weight of at least 0, got {self.l1_weight}; give a "
                 'weight such as 0.01, or "auto"'
+            )
+        if self.target_share != "auto" and not 0 < self.target_share < 1:
+            raise InputError(
+                f"expected target_share above 0 and below 1, got {self.target_share}; "
+                'give a share of the image such as 0.4, or "auto"'
             )
         if not 0 <= self.min_transplant_excess <= 1:
             raise InputError(
@@ -258,8 +271,12 @@ class CognitiveDistillation:
             return scores.columns["mask_share"].median().item()
 
         small = sample.images[0, 0].numel() <= 64 * 64
+        wanted = self.target_share
         weight = calibrate_l1_weight(
-            median_share, start=0.003 if small else 0.0003, report=runtime.progress
+            median_share,
+            target=target_share(sample.images) if wanted == "auto" else wanted,
+            start=0.003 if small else 0.0003,
+            report=runtime.progress,
         )
         return replace(self, l1_weight=weight)
 

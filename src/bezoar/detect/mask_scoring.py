@@ -24,8 +24,9 @@ from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float, Int64, UInt8
 
 LAST_MAP = "last feature map"
-HEALTHY_SHARE = (0.23, 0.35)  # of the median mask: measured, see the docs page
-_AIM, _TRIALS = 0.29, 8
+_KEPT = 0.6  # of the visible area by the median mask: measured, see the docs page
+_VISIBLE = 0.1  # least change of a pixel that counts
+_LENIENCE, _TRIALS = 0.2, 8
 _CPU_KERNEL = 64  # images per kernel call on a CPU: one shape, whatever the batch size
 
 _Outputs = Callable[[Tensor], Tensor]
@@ -136,35 +137,64 @@ def _outputs(
         yield features, copy
 
 
+def target_share(images: UInt8[Tensor, "n c h w"]) -> float:
+    """Return the share of the image that the median mask of a set should keep.
+
+    A mask decides nothing where the image and what stands behind the mask are alike.
+    Photographs differ in most of their pixels; digits on a black ground in half of
+    them, and a mask of half of the image keeps a whole digit.
+
+    Args:
+        images: A sample of the set, as it stands behind the masks.
+
+    Returns:
+        0.6 of the pixels in which an image and the next one differ by more than 0.1,
+        the mean over the channels; never below 0.05.
+
+    Example:
+        >>> halves = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+        >>> halves[1, :, :2] = 255
+        >>> round(target_share(halves), 3)
+        0.3
+    """
+    values = images.float() / 255
+    change = (values - values.roll(1, 0)).abs().mean(1)
+    return max(0.05, _KEPT * (change > _VISIBLE).float().mean().item())
+
+
 def calibrate_l1_weight(
     median_share: Callable[[float], float],
     *,
+    target: float,
     start: float,
     report: Callable[[Progress], None],
 ) -> float:
-    """Find the weight that leaves the median mask about 29 % of the image.
+    """Find the weight that leaves the median mask a wanted share of the image.
 
     The share falls as the weight rises: the weight is bracketed by factors of 3 and
     then bisected on a log scale. No poison labels are used.
 
     Args:
         median_share: Gives the median mask's share of the image at a weight.
+        target: The share wanted; a fifth more or less will do.
         start: The first weight to try.
         report: Told about every trial.
 
     Returns:
-        The first weight tried with a median share between 23 and 35 %.
+        The first weight tried with a median share near the wanted one.
 
     Raises:
         UnscoreableError: If none is found.
 
     Example:
         >>> weight = calibrate_l1_weight(
-        ...     lambda w: 1 / (1 + w / 1e-3), start=0.01, report=lambda _: None)
+        ...     lambda w: 1 / (1 + w / 1e-3),
+        ...     target=0.3, start=0.01, report=lambda _: None)
         >>> round(weight, 4)
-        0.0033
+        0.0019
     """
     weight, share = start, math.nan
+    least, most = target * (1 - _LENIENCE), target * (1 + _LENIENCE)
     low = high = None  # weights known to be too small, too large
     for trial in range(_TRIALS):
         share = median_share(weight)
@@ -172,10 +202,10 @@ def calibrate_l1_weight(
         report(
             Progress(stage="calibrate", done=trial + 1, total=_TRIALS, metrics=metrics)
         )
-        if HEALTHY_SHARE[0] <= share <= HEALTHY_SHARE[1]:
+        if least <= share <= most:
             report(Progress(stage="calibrate", done=_TRIALS, total=_TRIALS))
             return weight
-        if share > _AIM:
+        if share > target:
             low = weight
         else:
             high = weight
@@ -184,7 +214,7 @@ def calibrate_l1_weight(
         else:
             weight = weight * 3 if high is None else weight / 3
     raise UnscoreableError(
-        "expected an l1_weight that leaves the median mask 23 to 35 % of the image, "
-        f"got {share:.1%} at {weight:.2g} after {_TRIALS} trials; the model may be "
-        "untrained, or not trained on these images"
+        f"expected an l1_weight that leaves the median mask {least:.0%} to {most:.0%} "
+        f"of the image, got {share:.1%} at {weight:.2g} after {_TRIALS} trials; the "
+        "model may be untrained, or not trained on these images"
     )

@@ -81,8 +81,8 @@ def health_of(share: Float[Tensor, " n"], method: _Rules) -> tuple[str, ...]:
     else:
         return ()
     return (
-        f"{state}: the median mask covers {median:.1%} of the image where 23 to 35 % "
-        f"separates best; {advice}",
+        f"{state}: the median mask covers {median:.1%} of the image where a third "
+        f"to a half separates best; {advice}",
     )
 
 
