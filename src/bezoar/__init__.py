@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         Strip,
     )
     from bezoar.engine import (
+        RayEngine,
         RunTimeFilter,
         detect_source,
         detect_together,
@@ -207,6 +208,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "PureEBM": "bezoar.purify",
         "Purification": "bezoar.results",
         "REM": "bezoar.attacks",
+        "RayEngine": "bezoar.engine",
         "Repair": "bezoar.results",
         "Retraining": "bezoar.repair",
         "RunTimeFilter": "bezoar.engine",
@@ -344,6 +346,7 @@ __all__ = [
     "PureDDPM",
     "PureEBM",
     "Purification",
+    "RayEngine",
     "Repair",
     "Retraining",
     "RunTimeFilter",

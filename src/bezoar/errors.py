@@ -7,6 +7,7 @@ BezoarError
   DivergedError   (also ArithmeticError)    a loss or a sample is NaN or infinite
   UnscoreableError(also ArithmeticError)    a detector's scores would mean nothing
   StorageError    (also OSError)            a result cannot be written or read
+  EngineError     (also RuntimeError)       no workers to run on, or they were lost
 """
 
 
@@ -36,3 +37,7 @@ class UnscoreableError(BezoarError, ArithmeticError):
 
 class StorageError(BezoarError, OSError):
     """A result that cannot be written or read, or belongs to another run."""
+
+
+class EngineError(BezoarError, RuntimeError):
+    """Workers that cannot be had, or that were lost again and again."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,26 @@ def _silent(_: Progress) -> None:
     pass
 
 
+@runtime_checkable
+class Engine(Protocol):
+    """Where blocks of images are worked on, when not in this process."""
+
+    def running(
+        self, work: Callable[[T], R], items: Iterator[T], *, device: torch.device
+    ) -> AbstractContextManager[Iterator[R]]:
+        """Lend an iterator over what a function makes of many items.
+
+        Args:
+            work: The function; it must not depend on the order of the items.
+            items: Taken one by one, when there is room for one.
+            device: Where the function computes.
+
+        Returns:
+            A context; within it the results come as they are finished, in any order,
+            and at its end nothing runs any more.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """Where and how to run.
@@ -45,6 +70,8 @@ class Runtime:
             a restarted run does not compute again.
         progress: Called after every batch or epoch.
         work_dir: Folder for what a killed run needs to go on; None keeps nothing.
+        engine: Who works on the blocks of a streamed run, such as
+            :class:`bezoar.RayEngine`; None does so in this process.
     """
 
     device: torch.device = torch.device("cpu")
@@ -53,6 +80,7 @@ class Runtime:
     block_size: int = 1024
     progress: Callable[[Progress], None] = _silent
     work_dir: Path | None = None
+    engine: Engine | None = None
 
     def compute_dtype(self) -> torch.dtype:
         """Return the type that networks compute in.

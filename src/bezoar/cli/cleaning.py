@@ -16,6 +16,7 @@ from bezoar.cli.runs import Run, digest
 from bezoar.cli.sets import fingerprint_of, read_whole
 from bezoar.data import ImageSource, Unreadable, write_source
 from bezoar.engine import BlockPurifier, Purifier, purify_source
+from bezoar.errors import InputError
 from bezoar.models import fingerprint
 from bezoar.report import write_page
 from bezoar.results import PurificationReport
@@ -126,6 +127,11 @@ def _purified(
             runtime=runtime,
         )
         return done.report, done.unreadable, done.images
+    if runtime.engine is not None:
+        raise InputError(
+            f"expected no --engine ray for {name_of(task.method)}, which looks at all "
+            "images at once, got it; leave it out"
+        )
     data, unreadable = read_whole(
         task.source, image_size=task.image_size, report=runtime.progress
     )

@@ -17,13 +17,11 @@ from bezoar.cli.failures import DONE, FOUND
 from bezoar.cli.options import (
     NETWORK,
     READING,
-    RUNNING,
     Count,
     Data,
     Network,
     Place,
     Reading,
-    Running,
     Spec,
     check_preset,
     method_type,
@@ -35,6 +33,7 @@ from bezoar.cli.progress import bars
 from bezoar.cli.runs import check_free, check_outside
 from bezoar.cli.scan import scan
 from bezoar.cli.sets import image_size_for
+from bezoar.cli.spreading import SPREADING, Spreading
 from bezoar.cli.text import say, say_json
 from bezoar.cli.victim import (
     check_labels_to_train,
@@ -105,7 +104,7 @@ def detect(
     unsafe_pickle: bool = False,
     network: OmitArgPrefixes[Network] = NETWORK,
     reading: OmitArgPrefixes[Reading] = READING,
-    running: OmitArgPrefixes[Running] = RUNNING,
+    running: OmitArgPrefixes[Spreading] = SPREADING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
     """Rank the images of a set by suspicion, and say whether there is poison in it.
@@ -149,7 +148,7 @@ def detect(
         unsafe_pickle: Accept weights in a pickle, read as tensors alone.
         network: The network to train when no model is given.
         reading: How to read the set.
-        running: On what to run.
+        running: On what to run, and who does the work.
         words: The command as it was typed.
 
     Returns:

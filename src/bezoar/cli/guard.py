@@ -15,18 +15,17 @@ from bezoar.cli.guard_text import guard_json, guard_text
 from bezoar.cli.options import (
     NETWORK,
     READING,
-    RUNNING,
     Count,
     Data,
     Network,
     Place,
     Reading,
-    Running,
     Spec,
     parse,
 )
 from bezoar.cli.progress import bars
 from bezoar.cli.sets import image_size_for
+from bezoar.cli.spreading import SPREADING, Spreading
 from bezoar.cli.text import say, say_json
 from bezoar.data import ImageSource
 from bezoar.errors import InputError
@@ -76,7 +75,7 @@ def guard(
     rule: OmitArgPrefixes[Guard] = _RULE,
     network: OmitArgPrefixes[Network] = NETWORK,
     reading: OmitArgPrefixes[Reading] = READING,
-    running: OmitArgPrefixes[Running] = RUNNING,
+    running: OmitArgPrefixes[Spreading] = SPREADING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
     """Check a set, find the poison, write the set without it, and mend the model.
@@ -124,7 +123,7 @@ def guard(
         rule: What becomes of an image.
         network: The network to train when no model is given.
         reading: How to read the set.
-        running: On what to run.
+        running: On what to run, and who does the work.
         words: The command as it was typed.
 
     Returns:

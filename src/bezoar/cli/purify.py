@@ -16,12 +16,10 @@ from bezoar.cli.cleaning import Task, clean
 from bezoar.cli.failures import DONE
 from bezoar.cli.options import (
     READING,
-    RUNNING,
     Count,
     Data,
     Place,
     Reading,
-    Running,
     check_preset,
     method_type,
     parse,
@@ -31,6 +29,7 @@ from bezoar.cli.progress import bars
 from bezoar.cli.purification_text import purification_json, purification_text
 from bezoar.cli.runs import check_free, check_outside
 from bezoar.cli.sets import image_size_for
+from bezoar.cli.spreading import SPREADING, Spreading
 from bezoar.cli.text import say, say_json
 from bezoar.engine import Purifier
 from bezoar.errors import InputError
@@ -76,7 +75,7 @@ def purify(
     block_size: int = 1024,
     json: bool = False,
     reading: OmitArgPrefixes[Reading] = READING,
-    running: OmitArgPrefixes[Running] = RUNNING,
+    running: OmitArgPrefixes[Spreading] = SPREADING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
     """Take poison out of the images of a set.
@@ -107,7 +106,7 @@ def purify(
         block_size: Images per block; what a killed run has to do again.
         json: Print one JSON object instead of text.
         reading: How to read the set.
-        running: On what to run.
+        running: On what to run, and who does the work.
         words: The command as it was typed.
 
     Returns:

@@ -17,6 +17,7 @@ from bezoar.engine.purify import (
     Purifier,
     purify_source,
 )
+from bezoar.engine.ray import RayEngine
 from bezoar.engine.run_time_filter import Checked, RunTimeFilter
 from bezoar.engine.sets import check_classes, fingerprint_of, image_size_for
 from bezoar.engine.together import detect_together
@@ -30,6 +31,7 @@ __all__ = [
     "FeatureDetector",
     "PurifiedSource",
     "Purifier",
+    "RayEngine",
     "RunTimeFilter",
     "SetDetector",
     "check_classes",

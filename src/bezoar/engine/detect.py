@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import Field, asdict, replace
-from functools import cache
+from dataclasses import Field, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from bezoar.data import ImageData, Unreadable
 from bezoar.engine.local import BlockSource, collect, run_blocks, sample_source
-from bezoar.engine.relay import Relay, digest
+from bezoar.engine.relay import OnDemand, Relay, digest
 from bezoar.errors import StorageError
 from bezoar.models import fingerprint
 from bezoar.results import Detection, Scores
@@ -157,29 +156,23 @@ def detect_source(
         num_images=source.num_images,
     )
     relay = Relay(runtime.progress, stage="score")
-    inside = replace(runtime, progress=relay.within_block, work_dir=None)
-
-    @cache  # a run that has nothing left to score does not read the source for it
-    def sample() -> ImageData | None:
-        return _calibration_sample(
+    inside = relay.inside(runtime)
+    # A run that has nothing left to score does not read the source for it.
+    sample = OnDemand(
+        lambda: _calibration_sample(
             source, method, image_size=image_size, seed=seed, runtime=runtime
         )
-
+    )
     with RunLock(folder, name=".detect.lock") if folder else nullcontext():
         ready = _restored(method, key=key, folder=folder)
         if ready is None:
             ready = method.prepare(sample(), model=model, seed=seed, runtime=runtime)
             _keep(method, ready, key=key, folder=folder)
-        scoring = ready
-
-        def score(data: ImageData) -> Scores:
-            return scoring.score(
-                data, model=model, sample=sample(), seed=seed, runtime=inside
-            )
-
         scores, unreadable = run_blocks(
             source,
-            score,
+            _Scoring(
+                method=ready, model=model, sample=sample, seed=seed, runtime=inside
+            ),
             image_size=image_size,
             key=digest(key=key, settings=asdict(ready)),
             runtime=replace(runtime, progress=relay.between_blocks),
@@ -201,6 +194,26 @@ def detect_source(
             runtime=inside,
         )
     return detection, unreadable
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scoring:
+    """Scores a block, here or on a worker that it was sent to."""
+
+    method: BlockDetector
+    model: nn.Module
+    sample: OnDemand[ImageData | None]
+    seed: int
+    runtime: Runtime
+
+    def __call__(self, data: ImageData) -> Scores:
+        return self.method.score(
+            data,
+            model=self.model,
+            sample=self.sample(),
+            seed=self.seed,
+            runtime=self.runtime,
+        )
 
 
 def _calibration_sample(

@@ -120,7 +120,8 @@ def detect_with(
         The detection, and the images that could not be read.
 
     Raises:
-        InputError: If a model is missing, or the method takes no reference.
+        InputError: If a model is missing, or the method takes no reference or cannot
+            be spread over an engine's workers.
     """
     if uses_model(method) and model is None:
         raise InputError(
@@ -152,6 +153,11 @@ def detect_with(
             features, reference=reference, seed=seed, runtime=runtime
         )
     else:
+        if runtime.engine is not None:
+            raise InputError(
+                f"expected no engine for {type(method).__name__}, which looks at all "
+                "images at once, got one; leave it out"
+            )
         if reference is not None:
             raise InputError(
                 f"expected no reference for {type(method).__name__}, got one; leave "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,12 +15,13 @@ from torch import nn
 
 from bezoar.data import ImageData, Unreadable
 from bezoar.engine.local import BlockSource, run_blocks
+from bezoar.engine.relay import Relay
 from bezoar.errors import StorageError
 from bezoar.files import atomic
 from bezoar.metrics import represent
 from bezoar.models import fingerprint
 from bezoar.results import Features, Scores
-from bezoar.runtime import Progress, Runtime
+from bezoar.runtime import Runtime
 
 _SIZE = "rows_in_block"
 
@@ -78,23 +79,22 @@ def _passed(
     key: str,
     runtime: Runtime,
 ) -> tuple[Features, tuple[Unreadable, ...]]:
-    quiet = replace(runtime, progress=Runtime().progress, work_dir=None)
+    relay = Relay(runtime.progress, stage="represent")
+    quiet = replace(relay.inside(runtime), progress=Runtime().progress)
 
-    def work(data: ImageData) -> Scores:
-        found = represent(data, model=model, layer=layer, runtime=quiet)
+    def keep(found: Features) -> Scores:
         _write(_shard(folder, found.ids, key=key), found)
-        size = torch.full((len(data),), float(len(data)))
-        return Scores(ids=data.ids, labels=data.labels, columns={_SIZE: size})
-
-    def report(progress: Progress) -> None:
-        runtime.progress(replace(progress, stage="represent"))
+        size = torch.full((len(found.ids),), float(len(found.ids)))
+        return Scores(ids=found.ids, labels=found.labels, columns={_SIZE: size})
 
     scores, unreadable = run_blocks(
         source,
-        work,
+        _Representing(model=model, layer=layer, runtime=quiet),
         image_size=image_size,
         key=key,
-        runtime=replace(runtime, work_dir=folder, progress=report),
+        runtime=replace(runtime, work_dir=folder),
+        stage="represent",
+        keep=keep,
     )
     vectors, logits, first = [], [], 0
     while first < len(scores.ids):
@@ -111,6 +111,18 @@ def _passed(
         logits=tuple(logits),
     )
     return features, unreadable
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Representing:
+    """Computes the features of a block, here or on a worker that it was sent to."""
+
+    model: nn.Module
+    layer: str | None
+    runtime: Runtime
+
+    def __call__(self, data: ImageData) -> Features:
+        return represent(data, model=self.model, layer=self.layer, runtime=self.runtime)
 
 
 def _key(**facts: object) -> str:

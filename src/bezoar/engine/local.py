@@ -1,11 +1,12 @@
-"""Run a per-image method over a source in this process, block by block."""
+"""Run a per-image method over a source, block by block, here or with an engine."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -56,27 +57,32 @@ class BlockSource(Protocol):
 
 def run_blocks(
     source: BlockSource,
-    work: Callable[[ImageData], Scores],
+    work: Callable[[ImageData], Any],
     *,
     image_size: tuple[int, int],
     key: str,
     runtime: Runtime,
     stage: str = "score",
+    keep: Callable[[Any], Scores] | None = None,
 ) -> tuple[Scores, tuple[Unreadable, ...]]:
     """Score a source block by block, in memory for two blocks of images.
 
     The next block is decoded while one is scored. With ``runtime.work_dir`` every
     finished block is kept in its folder ``blocks``, and a run that was killed goes on
-    from there with the same result.
+    from there with the same result, with the same engine or another: ``work`` may run
+    elsewhere, what is written is written here.
 
     Args:
         source: The images.
-        work: Scores one block; it must not look at other blocks.
+        work: Scores one block; it must not look at other blocks. An engine sends it to
+            its workers, so that it has to be something that can be pickled.
         image_size: Height and width that images are resized to.
         key: Digest of everything that the scores depend on, apart from the block and
             image size; blocks of another key are refused.
-        runtime: Block size, progress and work folder.
+        runtime: Block size, progress, work folder and engine.
         stage: What the progress calls the work.
+        keep: Called in this process with what ``work`` returned, where that is more
+            than scores; it puts the rest away and returns the scores.
 
     Returns:
         The scores of all images that could be read, in the order of the source, and
@@ -96,9 +102,10 @@ def run_blocks(
         )
         if restored == source.num_images:  # to skip rows, a source has to read them
             blocks = iter(())
-        with prefetched(blocks) as coming:
-            for block in coming:
-                result = _scored(block, work, names)
+        with prefetched(blocks) as coming, _worked(work, coming, runtime) as finished:
+            for block in finished:
+                _check_new(block.ids, names)
+                result = _scores(block, keep)
                 if folder:
                     write_block(folder, block.index, result, key=key)
                 done[block.index] = result
@@ -210,23 +217,57 @@ def _num_rows(block: Block) -> int:
     return len(block.unreadable) + (0 if block.data is None else len(block.data))
 
 
-def _scored(
-    block: Block, work: Callable[[ImageData], Scores], names: set[str]
-) -> BlockScores:
-    data = block.data
-    if data is None:
-        return BlockScores(scores=None, unreadable=block.unreadable)
-    if twice := names.intersection(data.ids):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Finished:
+    """A block without its images, and what the work made of them."""
+
+    index: int
+    ids: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...]
+    result: Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The work on a block, here or elsewhere."""
+
+    work: Callable[[ImageData], Any]
+
+    def __call__(self, block: Block) -> _Finished:
+        data = block.data
+        return _Finished(
+            index=block.index,
+            ids=() if data is None else data.ids,
+            unreadable=block.unreadable,
+            result=None if data is None else self.work(data),
+        )
+
+
+def _worked(
+    work: Callable[[ImageData], Any], blocks: Iterator[Block], runtime: Runtime
+) -> AbstractContextManager[Iterator[_Finished]]:
+    if runtime.engine is None:
+        return nullcontext(map(_Work(work), blocks))
+    return runtime.engine.running(_Work(work), blocks, device=runtime.device)
+
+
+def _check_new(ids: tuple[str, ...], names: set[str]) -> None:
+    if twice := names.intersection(ids):
         raise InputError(
             f"expected unique ids, got {min(twice)!r} more than once; rename one, or "
             "choose another --out if the data changed since it was begun"
         )
-    names.update(data.ids)
-    scores = work(data)
-    if scores.ids != data.ids:
+    names.update(ids)
+
+
+def _scores(block: _Finished, keep: Callable[[Any], Scores] | None) -> BlockScores:
+    if not block.ids:
+        return BlockScores(scores=None, unreadable=block.unreadable)
+    scores: Scores = block.result if keep is None else keep(block.result)
+    if scores.ids != block.ids:
         raise InputError(
-            f"expected the scores of the {len(data)} images given, in their order, "
-            f"got {len(scores.ids)} scores of others; mend the method's score()"
+            f"expected the scores of the {len(block.ids)} images given, in their "
+            f"order, got {len(scores.ids)} scores of others; mend the method's score()"
         )
     return BlockScores(scores=scores, unreadable=block.unreadable)
 

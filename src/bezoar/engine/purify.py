@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import Field, asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from bezoar.data import ImageData, Unreadable
 from bezoar.engine.kept_images import KeptImages
@@ -113,23 +113,25 @@ def purify_source(
         num_images=source.num_images,
     )
     relay = Relay(runtime.progress, stage="purify")
-    inside = replace(runtime, progress=relay.within_block, work_dir=None)
     # Images of other settings or blocks are never taken for those of this run.
     kept = KeptImages(folder and folder / "images" / f"{key}-{runtime.block_size}")
 
-    def treat(data: ImageData) -> Scores:
-        done = method.purify(data, seed=seed, runtime=inside, **given)
+    def keep(done: _Treated) -> Scores:
         kept.add(done.data)
+        data = done.data
         return Scores(ids=data.ids, labels=data.labels, columns=done.columns)
 
     with RunLock(folder, name=".purify.lock") if folder else nullcontext():
         rows, unreadable = run_blocks(
             source,
-            treat,
+            _Treating(
+                method=method, networks=given, seed=seed, runtime=relay.inside(runtime)
+            ),
             image_size=image_size,
             key=key,
             runtime=replace(runtime, progress=relay.between_blocks),
             stage="purify",
+            keep=keep,
         )
     kept.check(rows.ids)
     report = method.conclude(
@@ -143,3 +145,27 @@ def purify_source(
     provenance = replace(report.provenance, settings=settings)
     report = replace(report, provenance=provenance)
     return PurifiedSource(report=report, unreadable=unreadable, images=kept)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Treated:
+    """What comes back of a block: a purification without what no run keeps."""
+
+    data: ImageData
+    columns: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Treating:
+    """Purifies a block, here or on a worker that it was sent to."""
+
+    method: BlockPurifier
+    networks: Mapping[str, nn.Module]
+    seed: int
+    runtime: Runtime
+
+    def __call__(self, data: ImageData) -> _Treated:
+        done = self.method.purify(
+            data, seed=self.seed, runtime=self.runtime, **self.networks
+        )
+        return _Treated(data=done.data, columns=done.columns)

@@ -1,4 +1,4 @@
-"""What all runs by block share: the name of a run, and one count of its images."""
+"""What all runs by block share: the name of a run, one count, and work to send."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Generic, TypeVar
 
-from bezoar.runtime import Progress
+import torch
+
+from bezoar.runtime import Progress, Runtime
+
+T = TypeVar("T")
 
 
 def digest(**facts: object) -> str:
@@ -53,3 +59,58 @@ class Relay:
         last = self.last
         metrics = {**last.metrics, **progress.metrics}
         self.report(replace(last, done=last.done + progress.done, metrics=metrics))
+
+    def inside(self, runtime: Runtime) -> Runtime:
+        """Return where and how to run the work on one block.
+
+        Args:
+            runtime: Of the whole run.
+
+        Returns:
+            A runtime that reports here. One for an engine can be sent to its workers:
+            it reports to nobody, and computes in the type that this machine chose, on
+            whichever device of this kind the worker was given.
+        """
+        here = replace(runtime, progress=self.within_block, work_dir=None)
+        if runtime.engine is None:
+            return here
+        return replace(
+            here,
+            progress=Runtime().progress,
+            engine=None,
+            dtype=runtime.compute_dtype(),
+            device=torch.device(runtime.device.type),
+        )
+
+
+class OnDemand(Generic[T]):
+    """A value that is made when it is first asked for, or sent to a worker.
+
+    Args:
+        make: Makes it.
+
+    Example:
+        >>> value = OnDemand(lambda: print("made") or 3)
+        >>> value(), value()
+        made
+        (3, 3)
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the value."""
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    def __reduce__(
+        self,
+    ) -> tuple[type[OnDemand[T]], tuple[Callable[[], T]]]:
+        return OnDemand, (partial(_itself, self()),)
+
+
+def _itself(value: T) -> T:
+    return value
