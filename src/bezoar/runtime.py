@@ -72,6 +72,8 @@ class Runtime:
         work_dir: Folder for what a killed run needs to go on; None keeps nothing.
         engine: Who works on the blocks of a streamed run, such as
             :class:`bezoar.RayEngine`; None does so in this process.
+        distributed: Whether a training is shared with the other processes of
+            ``torch.distributed``, all of which make the same call.
     """
 
     device: torch.device = torch.device("cpu")
@@ -81,6 +83,7 @@ class Runtime:
     progress: Callable[[Progress], None] = _silent
     work_dir: Path | None = None
     engine: Engine | None = None
+    distributed: bool = False
 
     def compute_dtype(self) -> torch.dtype:
         """Return the type that networks compute in.

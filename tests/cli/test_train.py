@@ -83,7 +83,7 @@ def test_a_training_that_stopped_goes_on(
 
         yield report
 
-    monkeypatch.setattr("bezoar.cli.train.bars", impatient)
+    monkeypatch.setattr("bezoar.cli.sharing.bars", impatient)
     answer = bezoar(*call, "--out", "part.safetensors")
     assert answer.code == 130
     assert answer.err.count("\n") == 1

@@ -20,7 +20,7 @@ from bezoar.engine import (
     run_blocks,
 )
 from bezoar.engine.memory import MemoryBlocks
-from bezoar.engine.ray import _importable
+from bezoar.engine.ray_pool import _importable
 from bezoar.engine.relay import OnDemand, Relay
 from bezoar.errors import EngineError, InputError
 from bezoar.models import load_model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -22,15 +21,14 @@ from bezoar.cli.options import (
     Running,
     parse,
 )
-from bezoar.cli.progress import bars
 from bezoar.cli.runs import check_outside
 from bezoar.cli.sets import image_size_for, read_whole
+from bezoar.cli.sharing import training_of
 from bezoar.cli.text import facts, percent, say, say_json, shown
 from bezoar.cli.victim import check_labels_to_train
 from bezoar.errors import InputError
 from bezoar.metrics import evaluate
 from bezoar.models import save_model
-from bezoar.storage import RunLock
 from bezoar.train import Training, train_classifier
 
 _TRAINING = Training()
@@ -64,7 +62,8 @@ def train(
 
     The weights are written as safetensors, with a JSON beside them that tells what
     they belong to; --model of the other verbs takes the path. A training that was
-    killed goes on from its last epoch when the same command is given again.
+    killed goes on from its last epoch when the same command is given again. Several
+    processes or GPUs share it with "torchrun --nproc-per-node 8 -m bezoar train ...".
 
     Args:
         data: A folder of class folders, parquet files, webdataset tars, a saved
@@ -97,10 +96,10 @@ def train(
     check_labels_to_train(source)
     size = image_size_for(source, asked=image_size)
     architecture = network.architecture(source.class_names, size)
-    work_dir = path.with_name(f".{path.stem}.training")
-    with RunLock(work_dir) as lock, bars() as report:
-        runtime = running.runtime(report, work_dir=work_dir)
-        images, unreadable = read_whole(source, image_size=size, report=report)
+    with training_of(path, running) as (ranks, runtime):
+        images, unreadable = read_whole(
+            source, image_size=size, report=runtime.progress
+        )
         model = train_classifier(
             architecture.build(seed),
             data=images,
@@ -108,11 +107,10 @@ def train(
             seed=seed,
             runtime=runtime,
         )
+        if not ranks.leads:
+            return DONE
         save_model(model, path, architecture=architecture)
         accuracy = evaluate(model, images, runtime=runtime).clean_accuracy
-        lock.path.unlink(missing_ok=True)
-    with suppress(OSError):  # it is empty, unless another training has begun
-        work_dir.rmdir()
     if json:
         say_json(
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,12 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from bezoar.cli.failures import DONE
 from bezoar.cli.options import READING, RUNNING, Count, Data, Reading, Running, parse
-from bezoar.cli.progress import bars
 from bezoar.cli.runs import check_outside
 from bezoar.cli.sets import image_size_for, read_whole
+from bezoar.cli.sharing import training_of
 from bezoar.cli.text import facts, say, say_json, shown
 from bezoar.errors import InputError
 from bezoar.models import save_energy
-from bezoar.storage import RunLock
 from bezoar.train import EnergyTraining
 from bezoar.train import train_energy as train
 
@@ -54,6 +52,8 @@ def train_energy(
     by no more than 8/255 are said to do as well. The defaults are those of the network
     that ships and take about an hour on one core. A training that goes astray stops
     and says so; one that was killed goes on when the same command is given again.
+    Several processes or GPUs share it with "torchrun --nproc-per-node 8 -m bezoar
+    train-energy ...".
 
     Args:
         data: A folder of images, parquet files, webdataset tars, a saved Hugging Face
@@ -83,22 +83,22 @@ def train_energy(
     check_outside(path, data, option="--out")
     source = reading.open(data)
     size = image_size_for(source, asked=image_size)
-    work_dir = path.with_name(f".{path.stem}.training")
-    with RunLock(work_dir) as lock, bars() as report:
-        images, unreadable = read_whole(source, image_size=size, report=report)
+    with training_of(path, running) as (ranks, runtime):
+        images, unreadable = read_whole(
+            source, image_size=size, report=runtime.progress
+        )
         # A bank larger than the set would hold every image several times.
         training = replace(training, bank_size=_bank(training, len(images)))
         net = train(
             images.images,
             settings=training,
             seed=seed,
-            runtime=running.runtime(report, work_dir=work_dir),
+            runtime=runtime,
         )
+        if not ranks.leads:
+            return DONE
         net.card = {"name": path.stem, **net.card}
         save_energy(net, path)
-        lock.path.unlink(missing_ok=True)
-    with suppress(OSError):  # it is empty, unless another training has begun
-        work_dir.rmdir()
     if json:
         say_json(
             {

@@ -7,25 +7,18 @@ run are those of a run in one process, and either can go on with what the other 
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.machinery import PathFinder
-from types import ModuleType
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
-from bezoar.errors import EngineError, InputError
+from bezoar.engine.ray_pool import Pool
+from bezoar.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_AHEAD = 2  # blocks per worker: one is worked on, one is there when it is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,247 +84,17 @@ class RayEngine:
             The results as they are finished, in any order. An ``EngineError`` follows
             where no worker can be had, or a block lost too many.
         """
-        pool = _Pool(self, work, device=device)
+        gpus = self.gpus_per_worker
+        pool = Pool(
+            work,
+            address=self.address,
+            num_workers=self.num_workers,
+            cpus=self.cpus_per_worker,
+            gpus=float(device.type == "cuda") if gpus is None else gpus,
+            retries=self.retries,
+            patience_seconds=self.patience_seconds,
+        )
         try:
             yield pool.results(items)
         finally:
             pool.close()
-
-
-@dataclass(eq=False)
-class _Task:
-    """An item on its way."""
-
-    item: Any
-    losses: int = 0
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker, and what it was given, in this order."""
-
-    actor: Any
-    hands: dict[Any, _Task] = field(default_factory=dict)
-
-
-class _Actor:
-    """What a worker process runs."""
-
-    def __init__(self, work: Callable[[Any], Any], num_threads: int) -> None:
-        torch.set_num_threads(num_threads)
-        self.work = work
-
-    def ready(self) -> None:
-        """Answer."""
-
-    def run(self, item: Any) -> Any:
-        """Return what the work makes of an item.
-
-        Args:
-            item: The item.
-        """
-        return self.work(item)
-
-
-class _Pool:
-    """The workers of one run; nothing is started before the first item."""
-
-    def __init__(
-        self, engine: RayEngine, work: Callable[[Any], Any], *, device: torch.device
-    ) -> None:
-        self.engine = engine
-        self.work = work
-        self.device = device
-        self.starting: dict[Any, Any] = {}  # answer -> actor
-        self.workers: list[_Worker] = []
-        self.again: deque[_Task] = deque()
-        self.failures = 0
-        self.start: Callable[[], Any] | None = None
-
-    def results(self, items: Iterator[T]) -> Iterator[Any]:
-        """Iterate over the results.
-
-        Args:
-            items: The items.
-
-        Yields:
-            What the work made of each, in any order.
-
-        Raises:
-            EngineError: If no worker can be had, or an item lost too many.
-        """
-        tasks = map(_Task, items)
-        first = next(tasks, None)
-        if first is None:
-            return
-        ray = _library()
-        self.again.append(first)
-        self._start_all(ray)
-        while True:
-            self._hand_out(tasks)
-            if not self.again and not any(w.hands for w in self.workers):
-                return
-            waited = [*self.starting, *(ref for w in self.workers for ref in w.hands)]
-            patience = None if self.workers else self.engine.patience_seconds
-            ready, _ = ray.wait(waited, timeout=patience)
-            if not ready:
-                raise EngineError(
-                    f"expected a worker within {patience:g} seconds, got none; look "
-                    "whether the cluster has free cores and GPUs (ray status), or ask "
-                    "for fewer per worker"
-                )
-            if ready[0] in self.starting:
-                self._greet(ray, ready[0])
-            else:
-                yield from self._taken(ray, ready[0])
-
-    def close(self) -> None:
-        """End all workers."""
-        actors = [*self.starting.values(), *(w.actor for w in self.workers)]
-        if actors:
-            import ray
-
-            for actor in actors:
-                ray.kill(actor)
-        self.starting, self.workers = {}, []
-
-    def _start_all(self, ray: ModuleType) -> None:
-        engine = self.engine
-        with _connected(ray, engine.address):
-            there = ray.cluster_resources()
-        gpus = engine.gpus_per_worker
-        gpus = float(self.device.type == "cuda") if gpus is None else gpus
-        room = int(there.get("CPU", 0) // engine.cpus_per_worker)
-        if gpus > 0:
-            room = min(room, int(there.get("GPU", 0) / gpus + 1e-6))
-        if room < 1:
-            raise EngineError(
-                f"expected a cluster with room for {engine.cpus_per_worker} cores and "
-                f"{gpus:g} GPUs of a worker, got {there.get('CPU', 0):g} and "
-                f"{there.get('GPU', 0):g}; ask for fewer, or add machines"
-            )
-        _send_code(ray, self.work)
-        actor = ray.remote(_Actor).options(
-            num_cpus=engine.cpus_per_worker, num_gpus=gpus, max_restarts=0
-        )
-        work = ray.put(self.work)
-        self.start = lambda: actor.remote(work, engine.cpus_per_worker)
-        for _ in range(engine.num_workers or room):
-            self._add()
-
-    def _add(self) -> None:
-        assert self.start is not None  # set before the first worker
-        actor = self.start()
-        self.starting[actor.ready.remote()] = actor
-
-    def _hand_out(self, tasks: Iterator[_Task]) -> None:
-        for _ in range(_AHEAD):  # everyone gets one before anyone gets two
-            for worker in self.workers:
-                if len(worker.hands) == _AHEAD:
-                    continue
-                task = self.again.popleft() if self.again else next(tasks, None)
-                if task is None:
-                    return
-                worker.hands[worker.actor.run.remote(task.item)] = task
-
-    def _greet(self, ray: ModuleType, answer: Any) -> None:
-        actor = self.starting.pop(answer)
-        try:
-            ray.get(answer)
-        except ray.exceptions.RayError as error:
-            self.failures += 1
-            if self.failures > self.engine.retries:
-                raise EngineError(
-                    f"expected workers to start, got {self.failures} that did not "
-                    f"({_last_line(error)}); install the same bezoar on all machines"
-                ) from error
-            self._add()
-        else:
-            self.failures = 0
-            self.workers.append(_Worker(actor))
-
-    def _taken(self, ray: ModuleType, ref: Any) -> Iterator[Any]:
-        worker = next(w for w in self.workers if ref in w.hands)
-        try:
-            result = ray.get(ref)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except ray.exceptions.RayError as error:
-            self._replace(ray, worker, error)
-        else:
-            del worker.hands[ref]
-            yield result
-
-    def _replace(self, ray: ModuleType, worker: _Worker, error: Exception) -> None:
-        self.workers.remove(worker)
-        ray.kill(worker.actor)  # no answer may mean that it only cannot be reached
-        tasks = list(worker.hands.values())
-        tasks[0].losses += 1  # the others were waiting
-        if tasks[0].losses > self.engine.retries:
-            raise EngineError(
-                f"expected a worker to finish a block, got {tasks[0].losses} that were "
-                f"lost with it ({_last_line(error)}); lower the batch size or the "
-                "block size if memory ran out, and run again to go on"
-            ) from error
-        self.again.extend(tasks)
-        self._add()
-
-
-def _library() -> ModuleType:
-    # Nobody is told that Ray is used, whatever its own default is.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise EngineError(
-            f"expected the library ray, got none that can be imported ({error}); run "
-            "pip install 'bezoar[ray]'"
-        ) from error
-    return ray
-
-
-@contextmanager
-def _connected(ray: ModuleType, address: str | None) -> Iterator[None]:
-    try:
-        if not ray.is_initialized():
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if address else {"include_dashboard": False}),
-            )
-        yield
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineError(
-            f"expected a Ray cluster at {address or 'this machine'!r}, got none "
-            f"({_last_line(error)}); start one with 'ray start', or correct the address"
-        ) from error
-
-
-def _send_code(ray: ModuleType, work: object) -> None:
-    """Let classes of files that no worker can import travel with the work."""
-    models = [value for value in _parts(work) if isinstance(value, torch.nn.Module)]
-    names = {type(layer).__module__ for model in models for layer in model.modules()}
-    for name in names - {"__main__"}:
-        if name in sys.modules and not _importable(name):
-            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
-
-
-def _parts(value: object) -> Iterator[object]:
-    inside = vars(value) if hasattr(value, "__dataclass_fields__") else value
-    if isinstance(inside, dict):
-        for part in inside.values():
-            yield from _parts(part)
-    else:
-        yield value
-
-
-def _importable(name: str) -> bool:
-    # Not importlib.util.find_spec, which knows what was imported from anywhere.
-    package = name.partition(".")[0]
-    return PathFinder.find_spec(package) is not None
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -21,6 +21,7 @@ from bezoar.train.epoch import run_epoch
 from bezoar.train.erasing import UEraser
 from bezoar.train.loop import Training, train_classifier
 from bezoar.train.probe import HeadTraining, train_head
+from bezoar.train.ranks import Ranks
 from bezoar.train.simclr import EncoderTraining, train_simclr
 from bezoar.train.vae import TrainedVAE, VAETraining, train_dvae
 from bezoar.train.views import Views
@@ -36,6 +37,7 @@ __all__ = [
     "HeadTraining",
     "PairBatch",
     "PairObjective",
+    "Ranks",
     "TrainedVAE",
     "Training",
     "UEraser",

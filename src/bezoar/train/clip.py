@@ -22,6 +22,7 @@ from bezoar.shapes import Float, Int64
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.clip_losses import clip_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
+from bezoar.train.ranks import check_alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +89,7 @@ def train_clip(
         InputError: If there are fewer than two pairs.
         DivergedError: If the loss is not finite.
     """
+    check_alone(runtime, "image-text models")
     if len(data) < 2:
         raise InputError(
             f"expected at least 2 pairs to train on, got {len(data)}; give more"

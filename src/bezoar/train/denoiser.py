@@ -19,6 +19,7 @@ from bezoar.models.diffusion import noised
 from bezoar.models.unet import UNet
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import UInt8
+from bezoar.train.ranks import check_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ def train_denoiser(
         >>> train_denoiser(noise_images(4).images, settings=tiny).card["epochs"]
         1
     """
+    check_alone(runtime, "a denoiser")
     check_images(images)
     net = UNet(
         channels=settings.channels,

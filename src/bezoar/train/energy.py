@@ -25,6 +25,7 @@ from bezoar.train.augment import crop_and_flip
 from bezoar.train.energy_health import WINDOW, Health
 from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.energy_state import EnergyState, key_of, remove_state
+from bezoar.train.ranks import ALONE, Ranks
 
 _DEFAULT = EnergyTraining()
 _SHIFT = 4  # pixels either way: every place on a grid of 8x8 blocks
@@ -54,7 +55,8 @@ def train_energy(
             next call takes it up from there; 0 returns what the checkpoint holds.
         seed: Seeds weights, batches and chains.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there,
-            and a killed training goes on from it to the same weights.
+            and a killed training goes on from it to the same weights. With
+            ``distributed`` each process walks its share of the chains.
 
     Returns:
         The network in eval mode on the CPU; its card holds settings, curves and the
@@ -80,17 +82,25 @@ def train_energy(
             f"{len(images)}; give more or lower batch_size"
         )
     stored = images.to(runtime.device)
+    ranks = Ranks.of(runtime)
     state = _begin(stored, settings=settings, seed=seed)
     key = key_of({**asdict(settings), "seed": seed}, images)
     if runtime.work_dir is not None:
         state.load(runtime.work_dir, key=key)
+    ranks.check(key, batch_size=settings.batch_size, done=state.update)
     health = _health(stored, curves=state.curves)
     until = math.inf if minutes is None else time.perf_counter() + 60 * minutes
-    while state.update < settings.num_updates and time.perf_counter() < until:
+    while state.update < settings.num_updates and _is_before(until, ranks):
         last = min(state.update + WINDOW, settings.num_updates)
         start = time.perf_counter()
         gaps, drift = _window(
-            state, stored, last, settings=settings, seed=seed, runtime=runtime
+            state,
+            stored,
+            last,
+            settings=settings,
+            seed=seed,
+            runtime=runtime,
+            ranks=ranks,
         )
         state.seconds += time.perf_counter() - start
         mean, std = state.bank.mean().item(), state.bank.std().item()
@@ -98,15 +108,23 @@ def train_energy(
             last, gaps=gaps, drift=drift, bank_mean=mean, bank_std=std
         )
         is_end = time.perf_counter() >= until or last == settings.num_updates
-        if runtime.work_dir and (is_end or last % (_KEPT * WINDOW) == 0):
+        if (
+            runtime.work_dir
+            and ranks.leads
+            and (is_end or last % (_KEPT * WINDOW) == 0)
+        ):
             state.save(runtime.work_dir, key=key)
         total = settings.num_updates
         runtime.progress(
             Progress(stage="train", done=last, total=total, metrics=metrics)
         )
-    if runtime.work_dir and state.update == settings.num_updates:
+    if runtime.work_dir and ranks.leads and state.update == settings.num_updates:
         remove_state(runtime.work_dir)
     return _finished(state, images, settings=settings, seed=seed)
+
+
+def _is_before(until: float, ranks: Ranks) -> bool:
+    return bool(ranks.led(torch.tensor(float(time.perf_counter() < until))))
 
 
 def _begin(stored: Tensor, *, settings: EnergyTraining, seed: int) -> EnergyState:
@@ -143,6 +161,7 @@ def _window(
     settings: EnergyTraining,
     seed: int,
     runtime: Runtime,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[float], float]:
     # Trains up to an update; returns the gaps, and the drift of the last chain.
     gaps = []
@@ -154,21 +173,27 @@ def _window(
         places = torch.randperm(len(state.bank), generator=stream)[:count]
         places = places.to(stored.device)
         folded = state.net.folded(runtime.compute_dtype()).detached()
+        noise = shared_noise(tuple(real.shape), source=stream, device=real.device)
         walked = langevin(
-            state.bank[places],
+            ranks.share(state.bank[places]),
             slope=folded.slope,
-            noise=shared_noise(tuple(real.shape), source=stream, device=real.device),
+            noise=map(ranks.share, noise),
             steps=settings.chain_steps,
             walk=settings.walk,
         )
+        walked = ranks.whole(walked, count)
         reborn = torch.rand(count, generator=stream) < settings.rejuvenation_rate
         reborn = reborn.to(stored.device)
         state.bank[places] = torch.where(reborn[:, None, None, None], real, walked)
-        gaps.append(_learn(state, real, walked, update=update, settings=settings))
+        real, walked = ranks.share(real), ranks.share(walked)
+        weight = len(real) / count
+        gap = _learn(state, real, walked, update=update, settings=settings, ranks=ranks)
+        gaps.append(ranks.total(gap * weight))
     state.update = last
     slopes = folded.slope(walked).float().flatten(1).norm(dim=1).mean()
-    noise = settings.step_size * real[0].numel() ** 0.5
-    drift = settings.walk.drift * slopes.item() / noise
+    slopes = ranks.total(slopes * weight)
+    length = settings.step_size * real[0].numel() ** 0.5
+    drift = settings.walk.drift * slopes.item() / length
     return torch.stack(gaps).tolist(), drift
 
 
@@ -179,6 +204,7 @@ def _learn(
     *,
     update: int,
     settings: EnergyTraining,
+    ranks: Ranks = ALONE,
 ) -> Float[Tensor, ""]:
     # The loss over tau in the paper: a factor that Adam takes out again.
     energies = state.net.folded()(torch.cat([real, walked]))
@@ -186,7 +212,7 @@ def _learn(
     for group in state.adam.param_groups:
         group["lr"] = settings.rate(update)
     state.adam.zero_grad()
-    gap.backward()
+    ranks.backward(gap, state.net, weight=len(real) / settings.batch_size)
     state.adam.step()
     # The mean forgets the first weights quickly, and then at the rate asked for.
     rate = min(settings.average_rate, (1 + update) / (10 + update))

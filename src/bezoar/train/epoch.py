@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bezoar.shapes import Int64, UInt8
+from bezoar.train.ranks import ALONE, Ranks
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +29,7 @@ def run_epoch(
     dtype: torch.dtype,
     augment: Augment | None = None,
     harden: Harden | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
     """Show every image once and step after each batch.
 
@@ -44,6 +46,7 @@ def run_epoch(
         dtype: Type that the network computes in.
         augment: Changes a batch of stored images; None shows them as they are.
         harden: Changes a batch in [0, 1], told the network, the labels and the stream.
+        ranks: The processes that share the epoch.
 
     Returns:
         Mean loss and accuracy over the images shown.
@@ -60,21 +63,22 @@ def run_epoch(
             batch = images[picked]
             if augment is not None:
                 batch = augment(batch, stream)
+            batch, truth = ranks.share(batch), ranks.share(labels[picked])
             shown = (batch.float() / 255).contiguous(memory_format=torch.channels_last)
             half = dtype != torch.float32
             with torch.autocast(images.device.type, dtype, enabled=half):
                 if harden is not None:
-                    shown = harden(network, shown, labels[picked], stream)
+                    shown = harden(network, shown, truth, stream)
                 output = network(shown)
-            value = loss(output.float(), labels[picked])
+            value = loss(output.float(), truth)
             optimizer.zero_grad()
-            value.backward()
+            ranks.backward(value, network, weight=len(truth) / len(picked))
             optimizer.step()
-            losses.append(value.detach() * len(picked))
-            right.append((output.detach().argmax(1) == labels[picked]).sum())
+            losses.append(value.detach() * len(truth))
+            right.append((output.detach().argmax(1) == truth).sum())
             count += len(picked)
-    total = torch.stack(losses).sum() / count
-    return total.item(), torch.stack(right).sum().item() / count
+    total = ranks.total(torch.stack(losses).sum()) / count
+    return total.item(), ranks.total(torch.stack(right).sum()).item() / count
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.checkpoint import Checkpoint
 from bezoar.train.epoch import Harden, run_epoch
+from bezoar.train.ranks import Ranks
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -115,7 +116,8 @@ def train_classifier(
         harden: Changes each batch before it is learnt, such as ``Adversary``.
         seed: Seeds the order and the augmentation.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there
-            and a killed training goes on from it.
+            and a killed training goes on from it. With ``distributed`` all
+            processes return the same weights, and the first keeps the checkpoint.
 
     Returns:
         The trained copy in eval mode on the CPU.
@@ -124,6 +126,8 @@ def train_classifier(
         DivergedError: If the loss is not finite.
     """
     _check_classes(data)
+    ranks = Ranks.of(runtime)
+    _check_shared(ranks, harden)
     network = copy.deepcopy(model).to(runtime.device).train()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = data.images.to(runtime.device), data.labels.to(runtime.device)
@@ -138,7 +142,9 @@ def train_classifier(
     checkpoint = Checkpoint.at(
         runtime.work_dir, settings={**asdict(settings), "seed": seed, **told}, data=data
     )
-    for epoch in range(checkpoint.load(network, optimizer), settings.epochs):
+    begun = checkpoint.load(network, optimizer)
+    ranks.check(checkpoint.key, batch_size=settings.batch_size, done=begun)
+    for epoch in range(begun, settings.epochs):
         if before_epoch is not None:
             before_epoch(network)
         loss, right = _train_epoch(
@@ -152,13 +158,15 @@ def train_classifier(
             epoch=epoch,
             seed=seed,
             dtype=runtime.compute_dtype(),
+            ranks=ranks,
         )
         if not math.isfinite(loss):
             raise DivergedError(
                 f"expected a finite loss, got {loss} in epoch {epoch + 1}; lower lr "
                 f"({settings.lr})"
             )
-        checkpoint.save(network, optimizer, epoch=epoch + 1)
+        if ranks.leads:
+            checkpoint.save(network, optimizer, epoch=epoch + 1)
         runtime.progress(
             Progress(
                 stage="train",
@@ -167,7 +175,8 @@ def train_classifier(
                 metrics={"loss": loss, "accuracy": right},
             )
         )
-    checkpoint.remove()
+    if ranks.leads:
+        checkpoint.remove()
     trained: nn.Module = network.eval().cpu()
     return trained
 
@@ -179,6 +188,14 @@ def _check_classes(data: ImageData) -> None:
             f"expected labelled images of at least 2 classes to train on, got "
             f"{num_classes}; sort the images into one folder per class, or give a "
             "trained model"
+        )
+
+
+def _check_shared(ranks: Ranks, harden: Harden | None) -> None:
+    if ranks.size > 1 and harden is not None:
+        raise InputError(
+            f"expected one process for a training that changes batches by {harden}, "
+            f"got {ranks.size}; train in one process"
         )
 
 
@@ -194,9 +211,11 @@ def _train_epoch(
     epoch: int,
     seed: int,
     dtype: torch.dtype,
+    ranks: Ranks,
 ) -> tuple[float, float]:
     pad = max(1, images.shape[2] // 8)
-    return run_epoch(
+    epoch_of = partial(
+        run_epoch,
         network,
         optimizer,
         images,
@@ -210,4 +229,7 @@ def _train_epoch(
             partial(crop_and_flip, pad=pad) if settings.augment == "crop_flip" else None
         ),
         harden=harden,
+        ranks=ranks,
     )
+    with ranks.synced(network):
+        return epoch_of()

@@ -21,6 +21,7 @@ from bezoar.errors import DivergedError, InputError
 from bezoar.models import SimCLR, fingerprint
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train.encoder_losses import nt_xent, sup_con
+from bezoar.train.ranks import Ranks
 from bezoar.train.vae_checkpoint import History, VAECheckpoint
 from bezoar.train.views import Views
 
@@ -102,7 +103,8 @@ def train_simclr(
         settings: The protocol.
         seed: Seeds the order and the views.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there and
-            a killed training goes on from it; one that is over is read from it.
+            a killed training goes on from it; one that is over is read from it. With
+            ``distributed`` the first process keeps it.
 
     Returns:
         The trained copy in eval mode on the CPU.
@@ -116,6 +118,7 @@ def train_simclr(
             "expected labelled images for supervised contrast, got none; give labels, "
             'or train with objective="nt_xent"'
         )
+    ranks = Ranks.of(runtime)
     network = copy.deepcopy(encoder).to(runtime.device).train().requires_grad_(True)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(
@@ -130,21 +133,24 @@ def train_simclr(
     )
     images, labels = data.images.to(runtime.device), data.labels.to(runtime.device)
     history = checkpoint.load(network, optimizer)
+    size = min(settings.batch_size, len(data))
+    ranks.check(checkpoint.key, batch_size=size, done=len(history))
     if history:
         _report(history, settings, runtime)
     for epoch in range(len(history), settings.epochs):
-        losses = list(
-            _steps(
-                network,
-                optimizer,
-                images,
-                labels,
-                settings=settings,
-                epoch=epoch,
-                seed=seed,
-                dtype=runtime.compute_dtype(),
-            )
+        steps = _steps(
+            network,
+            optimizer,
+            images,
+            labels,
+            settings=settings,
+            epoch=epoch,
+            seed=seed,
+            dtype=runtime.compute_dtype(),
+            ranks=ranks,
         )
+        with ranks.synced(network):
+            losses = list(steps)
         loss = torch.stack(losses).mean().item()
         if not math.isfinite(loss):
             raise DivergedError(
@@ -152,7 +158,8 @@ def train_simclr(
                 f"({settings.lr})"
             )
         history = (*history, {"loss": loss})
-        checkpoint.save(network, optimizer, history=history)
+        if ranks.leads:
+            checkpoint.save(network, optimizer, history=history)
         _report(history, settings, runtime)
     trained: SimCLR = network.cpu().eval()
     return trained
@@ -179,6 +186,7 @@ def _steps(
     epoch: int,
     seed: int,
     dtype: torch.dtype,
+    ranks: Ranks,
 ) -> Iterator[Tensor]:
     # Yields the loss of each step of one epoch.
     stream = generator(seed, "simclr", epoch)
@@ -189,14 +197,18 @@ def _steps(
         done = (epoch + step / len(batches)) / settings.epochs
         for group in optimizer.param_groups:
             group["lr"] = _rate(settings, done)
-        first = _projected(network, settings.views(images[picked], stream), dtype)
+        # The loss looks at all pairs: every process has all projections, and counts
+        # the same loss, of which it keeps its part.
+        views = settings.views(images[picked], stream)
+        first = ranks.whole(_projected(network, ranks.share(views), dtype), size)
         if settings.objective == "sup_con":  # labels make the pairs: one view will do
             loss = sup_con(first, labels[picked], temperature=settings.temperature)
         else:
-            second = _projected(network, settings.views(images[picked], stream), dtype)
+            views = settings.views(images[picked], stream)
+            second = ranks.whole(_projected(network, ranks.share(views), dtype), size)
             loss = nt_xent(first, second, temperature=settings.temperature)
         optimizer.zero_grad()
-        loss.backward()
+        ranks.backward(loss, network, weight=1 / ranks.size)
         optimizer.step()
         yield loss.detach()
 

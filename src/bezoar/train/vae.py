@@ -21,6 +21,7 @@ from bezoar.errors import DivergedError, InputError
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float
+from bezoar.train.ranks import check_alone
 from bezoar.train.vae_checkpoint import VAECheckpoint
 
 
@@ -184,6 +185,7 @@ def train_dvae(
         >>> sorted(found.history[0])
         ['both', 'energy', 'kl', 'psnr', 'reconstruction']
     """
+    check_alone(runtime, "D-VAE")
     check_labelled(data)
     network = _first(data, settings=settings, start=start, stage=stage, seed=seed)
     network = network.to(runtime.device).to(  # type: ignore[call-overload]
