@@ -171,6 +171,27 @@ def test_the_forgetting_ends_at_two_checks_and_no_earlier_than_step_25() -> None
     assert done.aim == pytest.approx(0.1 + 0.1 * (before - 0.1))
 
 
+def test_forgetting_goes_down_to_distant_strangers_and_is_judged_by_the_mean() -> None:
+    data, _ = pairs()
+    model = Table(backdoor=True)
+    strangers = torch.arange(100, 300)
+    done = unlearn(
+        model,
+        data=data,
+        forget=replace(sevens(), strangers=strangers),
+        normal=torch.arange(100, 600),
+        margin=0.9,  # of all texts: not asked where there are strangers
+        settings=FORGETTING,
+        runtime=FLOAT,
+    )
+    seen = model.encode_images(data.images[strangers].float() / 255)
+    told = (seen @ model.encode_texts(model.tokenize(["seven"])).T)[:, 0]
+    assert done.floor == pytest.approx(told.mean().item(), abs=1e-4)
+    before = done.history[0]["similarity"]
+    assert done.aim == pytest.approx(done.floor + 0.1 * (before - done.floor), abs=1e-4)
+    assert done.reached
+
+
 def test_the_best_state_comes_back_when_trusted_pairs_suffer() -> None:
     data, _ = pairs()
     wild = replace(FORGETTING, loss="constraint", lr=1.0, keep_weight=0.0)

@@ -145,8 +145,12 @@ def test_what_is_forgotten_does_not_depend_on_the_order_of_the_pairs() -> None:
             local_words=True,
             num_partial=3,
             keep_word_rate=0.3,
+            normal=torch.arange(100, 200),
             seed=0,
         )
+        assert found.strangers is not None
+        told = [data.captions[row].split() for row in found.strangers.tolist()]
+        assert told and not any("seven" in caption for caption in told)
         return dict(zip(found.rows.tolist(), found.texts, strict=True))
 
     one, two = texts(torch.arange(30)), texts(torch.arange(29, -1, -1))
@@ -166,6 +170,7 @@ def test_captions_without_an_accused_word_are_forgotten_whole() -> None:
         local_words=False,
         num_partial=3,
         keep_word_rate=0.3,
+        normal=torch.arange(50),
         seed=0,
     )
     told = [data.captions[row] for row in found.rows.tolist()]

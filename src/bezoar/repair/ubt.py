@@ -260,6 +260,7 @@ class UBT:
                 local_words=self.local_words,
                 num_partial=self.num_partial,
                 keep_word_rate=self.keep_word_rate,
+                normal=prior.normal,
                 seed=seed,
             )
             done = unlearn(

@@ -1,8 +1,12 @@
 """Forgetting of a few pairs, word by word, and when to stop: stage 3 of UBT.
 
-Local forgetting of tokens is the papers'; the bounded loss, the stop at the margin and
+Local forgetting of tokens is the papers'; the bounded loss, the stop, the margins and
 the hold-outs are ours, and so is that only the image tower is trained: the trigger
-lives there.
+lives there. One margin for all texts, the mean over pairs that do not belong together,
+lies too high for a single word: such pairs still share the words that most captions
+hold. And a loss that ends at the mean leaves stragglers above it: classes whose images
+are by nature near to the target stayed open. So the loss ends at the distant strangers
+of each text, and the link counts as cut once its pairs are no nearer than the mean one.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from bezoar.train import clip_loss, decay_groups
 _CHECK_EVERY, _FIRST_STOP = 5, 20  # steps
 _WARM_UP = 10  # steps: AdamW's first ones are full strides in whatever direction
 _HELD_OUT_NORMAL = 256  # pairs
+_LEAST_STRANGERS, _MOST_STRANGERS = 64, 512
+_DISTANT = 0.05  # share of the strangers that are further from a text
 MOST_RISE = 0.05
 """Most that the loss on held-out trusted pairs may rise, as a share of it."""
 
@@ -44,6 +50,7 @@ class Forgotten:
             trusted ones; the state before comes first.
         kept: Row of the history that tells of the model.
         aim: Similarity at which the link counts as cut.
+        floor: Similarity of strangers to the same texts.
         reached: Whether it was.
         stop_reason: Why the last step was the last.
     """
@@ -52,6 +59,7 @@ class Forgotten:
     history: tuple[dict[str, float], ...]
     kept: int
     aim: float
+    floor: float
     reached: bool
     stop_reason: str
 
@@ -76,7 +84,8 @@ def unlearn(
         data: All pairs.
         forget: What to forget.
         normal: Places of trusted pairs; a part is held out.
-        margin: Similarity of pairs that do not belong together (m).
+        margin: Similarity of pairs that do not belong together (m), where there are
+            no 64 strangers to ask.
         settings: Losses and lengths.
         keep: "best" stops by the rules and returns the best state; "last" does all
             steps and returns the last, as the controls of an experiment need it.
@@ -158,31 +167,34 @@ class _Run:
             self.keep = Pairs(network, data, used, cached=cached)
             self.kept_out = Pairs(network, data, self.normal[:held], cached=cached)
             self.first = self._all_seen(self.keep)
+            self.strangers = self._strangers_seen(cached=cached)
+            own = self.watched.texts.vectors(torch.arange(len(self.watched)))
+            self.floor = self._mean_stranger(own)
+            self.end = float(torch.as_tensor(self._margins(own)).mean())
 
-    @property
-    def aim(self) -> float:
-        """Similarity at which the link counts as cut."""
-        before = self.rows[0]["similarity"]
-        left = max(0.0, before - self.margin)
-        return self.margin + self.settings.stop_rate * left
+    def near(self, level: float) -> float:
+        """Return a level plus the share of the way to it that may be left."""
+        left = max(0.0, self.rows[0]["similarity"] - level)
+        return level + self.settings.stop_rate * left
 
     def loss(self, draws: torch.Generator, batches: Iterator[Tensor]) -> Tensor:
         """Return the loss of a step."""
         settings, scale = self.settings, self.network.log_scale.detach()
         rows = next(batches)
         seen = self.keep.seen(rows)
-        texts = self.keep.texts.vectors(rows)[:, 0]
+        own = self.keep.texts.vectors(rows)[:, 0]
         moved = (seen - self.first[rows.to(seen.device)]).square().sum(1).mean()
-        keep = clip_loss(seen, texts, log_scale=scale)
+        keep = clip_loss(seen, own, log_scale=scale)
         loss = settings.keep_weight * (keep + settings.distill_weight * moved)
         if settings.forget_weight > 0:
             drawn = torch.randint(
                 len(self.weak), (settings.batch_size,), generator=draws
             )
+            texts = self.weak.texts.vectors(drawn)
             weak = forget_loss(
                 self.weak.seen(drawn),
-                self.weak.texts.vectors(drawn),
-                margin=self.margin,
+                texts,
+                margin=self._margins(texts.detach()),
                 log_scale=scale,
                 kind=settings.loss,
             )
@@ -259,10 +271,32 @@ class _Run:
             model=network.cpu(),
             history=tuple(self.rows),
             kept=self.best,
-            aim=self.aim,
-            reached=self._is_cut(self.rows[self.best]),
+            aim=self.near(self.floor),
+            floor=self.floor,
+            reached=self.rows[self.best]["similarity"] <= self.near(self.floor),
             stop_reason=reason,
         )
+
+    def _strangers_seen(self, *, cached: bool) -> Tensor | None:
+        """Return the image vectors of trusted pairs without the words."""
+        rows = self.forget.strangers
+        if rows is None or len(rows) < _LEAST_STRANGERS:
+            return None
+        pairs = Pairs(self.network, self.data, rows[:_MOST_STRANGERS], cached=cached)
+        return self._all_seen(pairs)
+
+    def _mean_stranger(self, texts: Tensor) -> float:
+        """Return how near strangers are to the texts."""
+        if self.strangers is None:
+            return self.margin
+        return (texts.float() @ self.strangers.float().T).mean().item()
+
+    def _margins(self, texts: Tensor) -> float | Tensor:
+        """Return how near a distant stranger is to each text, in the suspect model."""
+        if self.strangers is None:
+            return self.margin
+        cosines = texts.float() @ self.strangers.float().T
+        return cosines.quantile(_DISTANT, dim=-1)
 
     def _all_seen(self, pairs: Pairs) -> Tensor:
         with torch.no_grad():
@@ -270,7 +304,7 @@ class _Run:
             return torch.cat([pairs.seen(part) for part in rows])
 
     def _is_cut(self, row: dict[str, float]) -> bool:
-        return row["similarity"] <= self.aim
+        return row["similarity"] <= self.near(self.end)
 
     def _is_kept(self, row: dict[str, float]) -> bool:
         return row["keep_loss"] <= (1 + MOST_RISE) * self.rows[0]["keep_loss"]

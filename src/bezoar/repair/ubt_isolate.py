@@ -162,6 +162,7 @@ def to_forget(
     local_words: bool,
     num_partial: int,
     keep_word_rate: float,
+    normal: Int64[Tensor, " m"],
     seed: int,
 ) -> ToForget:
     """Return what is to be forgotten of isolated pairs, and what is held out.
@@ -175,6 +176,7 @@ def to_forget(
             and for captions without one, the whole caption.
         num_partial: Texts with company for each pair.
         keep_word_rate: Chance of another word to stay.
+        normal: Places of trusted pairs; those without the words are strangers.
         seed: Seeds the texts and what is held out.
 
     Returns:
@@ -196,11 +198,16 @@ def to_forget(
         for row in order.tolist()
     }
     watched = order[:held] if held else order
+    accused = set(words)
+    strangers = [
+        row for row in normal.tolist() if accused.isdisjoint(vocabulary.texts[row])
+    ]
     return ToForget(
         rows=order[held:],
         texts=[texts[row] for row in order[held:].tolist()],
         held_out=watched,
         held_out_texts=[texts[row][0] for row in watched.tolist()],
+        strangers=torch.tensor(strangers, dtype=torch.int64),
     )
 
 

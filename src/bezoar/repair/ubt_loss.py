@@ -1,7 +1,7 @@
 """What UBT forgets, by which loss and how fast: the settings of stage 3.
 
-The constraint is that of the group's released code; the hinge at the margin, which has
-an end, is ours.
+The constraint is that of the group's released code; the hinge, which has an end, is
+ours, and so is that every text has a margin of its own.
 """
 
 from __future__ import annotations
@@ -57,19 +57,23 @@ class ToForget:
         texts: For each of them its texts, as many for each.
         held_out: Places of pairs that the forgetting is measured on.
         held_out_texts: For each of those its text.
+        strangers: Places of trusted pairs that are told of without the words. A text
+            counts as forgotten by an image that is no nearer to it than they are;
+            None measures all texts by one margin.
     """
 
     rows: Int64[Tensor, " i"]
     texts: Sequence[Sequence[str]]
     held_out: Int64[Tensor, " v"]
     held_out_texts: Sequence[str]
+    strangers: Int64[Tensor, " t"] | None = None
 
 
 def forget_loss(
     images: Float[Tensor, "b e"],
     texts: Float[Tensor, "b a e"],
     *,
-    margin: float,
+    margin: float | Float[Tensor, "b a"],
     log_scale: Float[Tensor, ""],
     kind: Literal["hinge", "constraint", "ascent"] = "hinge",
 ) -> Float[Tensor, ""]:
@@ -78,7 +82,8 @@ def forget_loss(
     Args:
         images: Unit vectors of the images.
         texts: Unit vectors of what each is to lose.
-        margin: Similarity of pairs that do not belong together (m).
+        margin: Similarity of pairs that do not belong together (m), of all texts or
+            of each.
         log_scale: Logarithm of the model's factor; for "ascent".
         kind: "hinge" is the mean of relu(s - m)^2, bounded and exactly 0 once all is
             forgotten; "constraint" that of (s + 1)^2, the released code with a target

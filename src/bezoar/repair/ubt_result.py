@@ -85,7 +85,7 @@ def repaired(
     summary = (
         f"{count} pairs were isolated; their images were as near to {words} as "
         f"{before['similarity']:.2f} and now are as near as {after['similarity']:.2f} "
-        f"(strangers: {findings.ranking.margin:.2f}). This is a suspicion, not proof: "
+        f"(strangers: {done.floor:.2f}). This is a suspicion, not proof: "
         "look at the pairs"
     )
     if not done.reached:
@@ -93,6 +93,7 @@ def repaired(
     figures = {
         "similarity_before": before["similarity"],
         "similarity_after": after["similarity"],
+        "similarity_of_strangers": done.floor,
         "keep_loss_before": before["keep_loss"],
         "keep_loss_after": after["keep_loss"],
     }
