@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -47,6 +48,19 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_ends(
             pass
     with RunLock(folder):
         pass
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match="got File too large; "),
+            RunLock(tmp_path),
+        ):
+            pytest.fail("the lock was taken")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

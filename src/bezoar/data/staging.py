@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bezoar.errors import InputError, StorageError
+from bezoar.files import workplace
 
 
 @contextmanager
@@ -22,29 +21,25 @@ def staged(out: Path, *, sources: Sequence[Path] = ()) -> Iterator[Path]:
         sources: Files and folders that ``out`` must not be or lie in.
 
     Yields:
-        A path at which to make a file or a folder. After an error nothing is left;
-        a killed run leaves a hidden folder beside ``out``, and nothing at ``out``.
+        A path at which to make a file or a folder. After an error nothing is left; a
+        killed run leaves a hidden folder beside ``out``, which the next one removes.
 
     Raises:
         StorageError: If the place cannot be written, or is full.
     """
     _check_free(out, sources)
-    stage = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield stage / "new"
-        if out.is_dir():
-            out.rmdir()  # it is empty; some systems do not rename onto a folder
-        (stage / "new").rename(out)
+        with workplace(out) as stage:
+            yield stage / "new"
+            if out.is_dir():
+                out.rmdir()  # it is empty; some systems do not rename onto a folder
+            (stage / "new").rename(out)
     except OSError as error:
         raise StorageError(
             f"expected to write {out.name!r} in {str(out.parent)!r}, got "
             f"{error.strerror or error}; choose another place or free some space"
         ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _check_free(out: Path, sources: Sequence[Path]) -> None:

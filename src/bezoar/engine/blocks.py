@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -127,7 +128,7 @@ def finished_blocks(folder: Path, *, key: str) -> dict[int, BlockScores]:
     try:
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") and ".parquet." in path.name:
-                path.unlink()  # a temporary file of a run that was killed
+                _cleared(path)  # what a run that was killed had begun to write
             elif _FILE.fullmatch(path.name) and (block := read_block(path, key=key)):
                 done[int(path.stem)] = block
     except StorageError:
@@ -151,6 +152,13 @@ def block_path(folder: Path, index: int) -> Path:
         Its path.
     """
     return folder / f"{index:08d}.parquet"
+
+
+def _cleared(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _pack(block: BlockScores) -> dict[str, Column]:

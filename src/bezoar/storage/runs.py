@@ -68,7 +68,7 @@ class RunLock:
     def __init__(self, folder: Path, *, name: str = ".lock") -> None:
         self.folder = folder
         self.name = name
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     @property
     def path(self) -> Path:
@@ -86,18 +86,18 @@ class RunLock:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+")
+            # No buffer: what a full disk did not take would be written again.
+            file = self.path.open("ab+", buffering=0)
         except OSError as error:
             raise StorageError(self._refusal(error.strerror or str(error))) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            file.write(str(os.getpid()).encode())
         except OSError as error:
             with file:
                 file.seek(0)
-                holder = file.read(20) or "unknown"
+                holder = file.read(20).decode(errors="replace") or "unknown"
             if isinstance(error, BlockingIOError):
                 raise StorageError(self._refusal(f"one, process {holder}")) from error
             raise StorageError(self._refusal(error.strerror or str(error))) from error
