@@ -17,7 +17,7 @@ from bezoar.errors import InputError
 from bezoar.models import SimCLR, backbone_of, simclr, stage_names
 from bezoar.models.maps import tapped_maps
 from bezoar.runtime import Progress, Runtime, generator
-from bezoar.train import Views, attention_loss, attention_map
+from bezoar.train import Views, attention_loss, attention_map, forget_training
 
 FLOAT = Runtime(dtype=torch.float32)
 DATA = noise_images(24, size=16)
@@ -151,6 +151,7 @@ def test_a_killed_attack_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     resumed = QUICK.attack(net, runtime=runtime, **told)  # type: ignore[arg-type]
     state = resumed.state_dict()
     assert all(v.equal(state[k]) for k, v in straight.state_dict().items())
+    forget_training(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ from bezoar import Progress, Runtime
 from bezoar.data import noise_images
 from bezoar.errors import DivergedError, InputError, StorageError
 from bezoar.models import fingerprint
-from bezoar.train import EnergyTraining, train_energy
+from bezoar.train import EnergyTraining, forget_training, train_energy
 from bezoar.train.energy import _begin, _learn, _window
 from bezoar.train.energy_health import WINDOW, Health
 
@@ -95,6 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_network(
     pairs = zip(resumed.state_dict().values(), straight, strict=True)
     assert all(a.equal(b) for a, b in pairs)
     assert len(resumed.card["curves"]) == 4  # type: ignore[arg-type]
+    forget_training(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +114,7 @@ def test_a_training_that_is_given_little_time_takes_it_up_again(tmp_path: Path) 
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    (tmp_path / "energy.safetensors").write_bytes(b"x")
+    (tmp_path / "energy.training.safetensors").write_bytes(b"x")
     with pytest.raises(StorageError, match="damaged"):
         train_energy(IMAGES, settings=SMALL, runtime=Runtime(work_dir=tmp_path))
 

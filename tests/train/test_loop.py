@@ -1,5 +1,6 @@
 """Training against closed forms, a plain loop, and a kill in the middle."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import nn
 from bezoar.data import ImageData, digit_images, noise_images
 from bezoar.errors import DivergedError, InputError, StorageError
 from bezoar.runtime import Progress, Runtime, generator
-from bezoar.train import Training, train_classifier
+from bezoar.train import Training, forget_training, train_classifier
 from bezoar.train.augment import crop_and_flip, cut_out
 
 FLOAT = Runtime(dtype=torch.float32)
@@ -120,6 +121,11 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     resumed = train_classifier(network(), data=data, settings=settings, runtime=runtime)
     assert seen == [1, 2, 3, 4]
     torch.testing.assert_close(weights(resumed), weights(whole), atol=0, rtol=0)
+    # killed before the network was saved, nothing is lost
+    again = train_classifier(network(), data=data, settings=settings, runtime=runtime)
+    assert seen == [1, 2, 3, 4]
+    torch.testing.assert_close(weights(again), weights(whole), atol=0, rtol=0)
+    forget_training(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -138,6 +144,19 @@ def test_a_checkpoint_of_other_data_is_not_continued(tmp_path: Path) -> None:
     runtime = replace(runtime, progress=lambda p: seen.append(p.done))
     train_classifier(network(), data=other, settings=settings, runtime=runtime)
     assert seen == [1, 2]
+
+
+def test_a_checkpoint_of_another_start_is_not_continued(tmp_path: Path) -> None:
+    data, settings = noise_images(64), Training(epochs=2)
+    runtime = replace(FLOAT, work_dir=tmp_path)
+    first = network()
+    train_classifier(first, data=data, settings=settings, runtime=runtime)
+    other = copy.deepcopy(first)
+    with torch.no_grad():
+        next(other.parameters()).mul_(0.5)
+    again = train_classifier(other, data=data, settings=settings, runtime=runtime)
+    expected = train_classifier(other, data=data, settings=settings, runtime=FLOAT)
+    torch.testing.assert_close(weights(again), weights(expected), atol=0, rtol=0)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

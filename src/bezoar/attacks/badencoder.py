@@ -151,7 +151,8 @@ class BadEncoder:
             data: Images to attack with (the shadow set); labels are not used.
             references: Images of the target class, as they are stored.
             seed: Seeds the order and the copies of the references.
-            runtime: Where and how to run; with ``work_dir`` a killed attack goes on.
+            runtime: Where and how to run; with ``work_dir`` a killed attack goes on,
+                and one that is over is read from it.
 
         Returns:
             The backdoored copy in eval mode on the CPU. ``trigger_cosine`` tells how
@@ -215,7 +216,6 @@ class BadEncoder:
                     metrics=dict(zip(names, (-m for m in means), strict=True)),
                 )
             )
-        checkpoint.remove()
         return state.finished()
 
 

@@ -29,7 +29,7 @@ from bezoar.cli.victim import check_labels_to_train
 from bezoar.errors import InputError
 from bezoar.metrics import evaluate
 from bezoar.models import save_model
-from bezoar.train import Training, train_classifier
+from bezoar.train import Training, forget_training, train_classifier
 
 _TRAINING = Training()
 
@@ -110,6 +110,7 @@ def train(
         if not ranks.leads:
             return DONE
         save_model(model, path, architecture=architecture)
+        forget_training(runtime.work_dir)
         accuracy = evaluate(model, images, runtime=runtime).clean_accuracy
     if json:
         say_json(

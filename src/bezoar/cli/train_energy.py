@@ -17,7 +17,7 @@ from bezoar.cli.sharing import training_of
 from bezoar.cli.text import facts, say, say_json, shown
 from bezoar.errors import InputError
 from bezoar.models import save_energy
-from bezoar.train import EnergyTraining
+from bezoar.train import EnergyTraining, forget_training
 from bezoar.train import train_energy as train
 
 _TRAINING = EnergyTraining.quick()
@@ -99,6 +99,7 @@ def train_energy(
             return DONE
         net.card = {"name": path.stem, **net.card}
         save_energy(net, path)
+        forget_training(runtime.work_dir)
     if json:
         say_json(
             {

@@ -12,7 +12,7 @@ from bezoar.data import ImageSource
 from bezoar.errors import InputError
 from bezoar.models import Architecture, fingerprint, load_model, save_model
 from bezoar.runtime import Runtime
-from bezoar.train import Training, train_classifier
+from bezoar.train import Training, forget_training, train_classifier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +71,7 @@ class Victim:
                 runtime=runtime,
             )
             save_model(trained, weights, architecture=self.architecture)
+            forget_training(runtime.work_dir)
         return load_model(str(weights))  # a run that goes on sees the same bytes
 
 

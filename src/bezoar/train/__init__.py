@@ -8,6 +8,7 @@ from bezoar.train.attention_losses import (
     widened,
 )
 from bezoar.train.augment import crop_and_flip, cut_out, shift_and_mirror
+from bezoar.train.checkpoint_file import forget_training
 from bezoar.train.clip import PairBatch, PairObjective, contrast, train_clip
 from bezoar.train.clip_losses import clip_loss, unimodal_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
@@ -53,6 +54,7 @@ __all__ = [
     "cut_out",
     "decay_groups",
     "distil",
+    "forget_training",
     "nt_xent",
     "run_epoch",
     "shift_and_mirror",

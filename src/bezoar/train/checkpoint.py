@@ -8,18 +8,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from bezoar.data import ImageData
-from bezoar.errors import StorageError
-from bezoar.files import atomic
+from bezoar.train.checkpoint_file import (
+    read_checkpoint,
+    training_path,
+    write_checkpoint,
+)
+
+_PREFIX = "momentum."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A file with weights, momentum and the number of epochs done.
+
+    It stays when the training is over, so that nothing is lost between the last epoch
+    and the file that the network is saved to; ``forget_training`` removes it.
 
     Attributes:
         path: Where it lies; None keeps nothing.
@@ -46,12 +53,11 @@ class Checkpoint:
         """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-        digest.update(data.images.numpy().tobytes())
-        digest.update(data.labels.numpy().tobytes())
-        path = None if work_dir is None else work_dir / "training.safetensors"
-        return cls(path=path, key=digest.hexdigest())
+        digest.update(data.images.contiguous().numpy().data)
+        digest.update(data.labels.contiguous().numpy().data)
+        return cls(path=training_path(work_dir), key=digest.hexdigest())
 
-    def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def load(self, network: nn.Module, optimizer: Optimizer) -> int:
         """Bring network and optimiser to where the last run stopped.
 
         Args:
@@ -59,36 +65,22 @@ class Checkpoint:
             optimizer: Its SGD optimiser; changed in place.
 
         Returns:
-            Epochs done; 0 when there is no checkpoint of this very training.
-
-        Raises:
-            StorageError: If the file cannot be read.
+            Epochs done; 0 when there is no checkpoint of this very training. A
+            ``StorageError`` follows a file that is damaged.
         """
-        if self.path is None or not self.path.exists():
+        found = self.path and read_checkpoint(self.path, key=self.key)
+        if not found:
             return 0
-        try:
-            tensors = load_file(self.path)
-        except Exception as error:  # safetensors has an error type of its own
-            raise StorageError(
-                f"expected a checkpoint in {str(self.path)!r}, got a damaged file "
-                f"({error}); remove it to train from the start"
-            ) from error
-        key = bytes(tensors.pop("key").tolist()).decode()
-        epoch = int(tensors.pop("epoch"))
-        if key != self.key:
-            return 0
-        prefix = "momentum."
-        momentum = {k: tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
+        tensors, about = found
+        momentum = {k: tensors.pop(k) for k in list(tensors) if k.startswith(_PREFIX)}
         network.load_state_dict(tensors)
         for name, parameter in network.named_parameters():
-            if prefix + name in momentum:
-                state = momentum[prefix + name].to(parameter.device)
+            if _PREFIX + name in momentum:
+                state = momentum[_PREFIX + name].to(parameter.device)
                 optimizer.state[parameter]["momentum_buffer"] = state
-        return epoch
+        return int(about["epoch"])
 
-    def save(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, *, epoch: int
-    ) -> None:
+    def save(self, network: nn.Module, optimizer: Optimizer, *, epoch: int) -> None:
         """Write the state after an epoch, whole or not at all.
 
         Args:
@@ -98,20 +90,9 @@ class Checkpoint:
         """
         if self.path is None:
             return
-        tensors: dict[str, Tensor] = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in network.state_dict().items()
-        }
+        tensors: dict[str, Tensor] = dict(network.state_dict())
         for name, parameter in network.named_parameters():
             state = optimizer.state.get(parameter, {}).get("momentum_buffer")
             if state is not None:
-                tensors[f"momentum.{name}"] = state.detach().cpu().contiguous()
-        tensors["key"] = torch.tensor(list(self.key.encode()), dtype=torch.uint8)
-        tensors["epoch"] = torch.tensor(epoch)
-        with atomic(self.path) as temporary:
-            save_file(tensors, temporary)
-
-    def remove(self) -> None:
-        """Remove the file: the training is over."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+                tensors[_PREFIX + name] = state
+        write_checkpoint(self.path, tensors, about={"key": self.key, "epoch": epoch})

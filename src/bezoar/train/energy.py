@@ -24,7 +24,7 @@ from bezoar.shapes import Float, Int64, UInt8
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.energy_health import WINDOW, Health
 from bezoar.train.energy_settings import EnergyTraining
-from bezoar.train.energy_state import EnergyState, key_of, remove_state
+from bezoar.train.energy_state import EnergyState, key_of
 from bezoar.train.ranks import ALONE, Ranks
 
 _DEFAULT = EnergyTraining()
@@ -55,8 +55,9 @@ def train_energy(
             next call takes it up from there; 0 returns what the checkpoint holds.
         seed: Seeds weights, batches and chains.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there,
-            and a killed training goes on from it to the same weights. With
-            ``distributed`` each process walks its share of the chains.
+            and a killed training goes on from it to the same weights; one that is over
+            is read from it (``forget_training`` removes it). With ``distributed`` each
+            process walks its share of the chains.
 
     Returns:
         The network in eval mode on the CPU; its card holds settings, curves and the
@@ -118,8 +119,6 @@ def train_energy(
         runtime.progress(
             Progress(stage="train", done=last, total=total, metrics=metrics)
         )
-    if runtime.work_dir and ranks.leads and state.update == settings.num_updates:
-        remove_state(runtime.work_dir)
     return _finished(state, images, settings=settings, seed=seed)
 
 

@@ -7,18 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from bezoar.errors import StorageError
-from bezoar.files import atomic
 from bezoar.models.energy import EnergyNet
-
-_FILE = "energy.safetensors"
+from bezoar.train.checkpoint_file import (
+    read_checkpoint,
+    training_path,
+    write_checkpoint,
+)
 
 
 @dataclass(kw_only=True)
@@ -63,12 +61,7 @@ class EnergyState:
             "seconds": self.seconds,
             "curves": self.curves,
         }
-        with atomic(folder / _FILE) as temporary:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
-                temporary,
-                metadata={"about": json.dumps(about)},
-            )
+        write_checkpoint(_path(folder), tensors, about=about)
 
     def load(self, folder: Path, *, key: str) -> bool:
         """Take the state from a file, if it is of this very training.
@@ -78,23 +71,13 @@ class EnergyState:
             key: Names the training.
 
         Returns:
-            Whether there was such a file.
-
-        Raises:
-            StorageError: If the file cannot be read.
+            Whether there was such a file. A ``StorageError`` follows a file that is
+            damaged.
         """
-        path = folder / _FILE
-        if not path.exists():
+        found = read_checkpoint(_path(folder), key=key)
+        if found is None:
             return False
-        try:
-            about, tensors = _read(path)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"expected a checkpoint in {str(path)!r}, got a damaged file "
-                f"({error}); remove it to train from the start"
-            ) from error
-        if about["key"] != key:
-            return False
+        tensors, about = found
         for name, net in (("net.", self.net), ("average.", self.average)):
             net.load_state_dict(_below(tensors, name))
         for name, parameter in self.net.named_parameters():
@@ -125,19 +108,10 @@ def key_of(settings: Mapping[str, object], images: Tensor) -> str:
     return digest.hexdigest()
 
 
-def remove_state(folder: Path) -> None:
-    """Remove the file: the training is over.
-
-    Args:
-        folder: The folder of the run.
-    """
-    (folder / _FILE).unlink(missing_ok=True)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["about"])
-        return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def _path(folder: Path) -> Path:
+    path = training_path(folder, stage="energy")
+    assert path is not None
+    return path
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

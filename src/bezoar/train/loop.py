@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from bezoar.data import ImageData
 from bezoar.errors import DivergedError, InputError
+from bezoar.models import fingerprint
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.checkpoint import Checkpoint
@@ -116,8 +117,9 @@ def train_classifier(
         harden: Changes each batch before it is learnt, such as ``Adversary``.
         seed: Seeds the order and the augmentation.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there
-            and a killed training goes on from it. With ``distributed`` all
-            processes return the same weights, and the first keeps the checkpoint.
+            and a killed training goes on from it; one that is over is read from it
+            (``forget_training`` removes it). With ``distributed`` all processes return
+            the same weights, and the first keeps the checkpoint.
 
     Returns:
         The trained copy in eval mode on the CPU.
@@ -138,9 +140,14 @@ def train_classifier(
         nesterov=True,
         weight_decay=settings.weight_decay,
     )
-    told = {"harden": repr(harden)} if harden is not None else {}
+    started = {
+        "seed": seed,
+        "model": None if runtime.work_dir is None else fingerprint(model),
+        "objective": getattr(objective, "__qualname__", type(objective).__qualname__),
+        "harden": repr(harden),
+    }
     checkpoint = Checkpoint.at(
-        runtime.work_dir, settings={**asdict(settings), "seed": seed, **told}, data=data
+        runtime.work_dir, settings={**asdict(settings), **started}, data=data
     )
     begun = checkpoint.load(network, optimizer)
     ranks.check(checkpoint.key, batch_size=settings.batch_size, done=begun)
@@ -175,8 +182,6 @@ def train_classifier(
                 metrics={"loss": loss, "accuracy": right},
             )
         )
-    if ranks.leads:
-        checkpoint.remove()
     trained: nn.Module = network.eval().cpu()
     return trained
 

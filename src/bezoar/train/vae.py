@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bezoar.data import ImageData
 from bezoar.errors import DivergedError, InputError
+from bezoar.models import fingerprint
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float
@@ -196,7 +197,7 @@ def train_dvae(
     checkpoint = VAECheckpoint.at(
         runtime.work_dir,
         stage=stage,
-        settings={**asdict(settings), "seed": seed, "warm": start is not None},
+        settings={**asdict(settings), "seed": seed, "start": _name(start)},
         data=data,
     )
     stored = data.images.to(runtime.device), data.labels.to(runtime.device)
@@ -270,6 +271,10 @@ def _first(
         decoder_norm=settings.decoder_norm,
         seed=drawn,
     )
+
+
+def _name(start: DVAENet | None) -> str | None:
+    return None if start is None else fingerprint(start)
 
 
 def _cosine(progress: float) -> float:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bezoar.data import ImageData
-from bezoar.errors import StorageError
-from bezoar.files import atomic
+from bezoar.train.checkpoint_file import (
+    read_checkpoint,
+    training_path,
+    write_checkpoint,
+)
 
 History = tuple[Mapping[str, float], ...]
 _ADAM, _SGD = ("exp_avg", "exp_avg_sq", "step"), ("momentum_buffer",)
@@ -60,7 +61,7 @@ class VAECheckpoint:
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
         digest.update(data.images.contiguous().numpy().data)
         digest.update(data.labels.contiguous().numpy().data)
-        path = work_dir / f"{stage}.training.safetensors"
+        path = training_path(work_dir, stage=stage)
         return cls(path=path, key=digest.hexdigest())
 
     def load(self, network: nn.Module, adam: torch.optim.Optimizer) -> History:
@@ -72,25 +73,13 @@ class VAECheckpoint:
 
         Returns:
             The curves so far, one row an epoch; empty when there is no checkpoint of
-            this very training.
-
-        Raises:
-            StorageError: If the file cannot be read.
+            this very training. A ``StorageError`` follows a file that is damaged.
         """
-        if self.path is None or not self.path.exists():
+        found = self.path and read_checkpoint(self.path, key=self.key)
+        if not found:
             return ()
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                told = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            history: History = tuple(json.loads(told["history"]))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                f"expected a checkpoint in {str(self.path)!r}, got a damaged file "
-                f"({error}); remove it to train from the start"
-            ) from error
-        if told.get("key") != self.key:
-            return ()
+        tensors, told = found
+        history: History = tuple(told["history"])
         for name, parameter in network.named_parameters():
             adam.state[parameter] = state = {
                 moment: tensors.pop(f"adam.{moment}.{name}")
@@ -124,10 +113,8 @@ class VAECheckpoint:
             for moment in _moments(adam):
                 none = torch.tensor(0.0) if moment == "step" else parameter.detach() * 0
                 tensors[f"adam.{moment}.{name}"] = state.get(moment, none)
-        plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        told = {"key": self.key, "history": json.dumps(history)}
-        with atomic(self.path) as temporary:
-            save_file(plain, temporary, told)
+        about = {"key": self.key, "history": history}
+        write_checkpoint(self.path, tensors, about=about)
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
