@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from bezoar.cli.runs import Run
 from bezoar.data import ImageData, content_keys, open_source, write_images
 from bezoar.models import EnergyNet, fingerprint, load_energy, save_energy
 from bezoar.purify import PureEBM, ShortcutSqueezing
-from bezoar.storage import load_purification_report
+from bezoar.storage import load_purification_report, read_object, write_json
 from tests.cli.conftest import Call
 
 
@@ -56,13 +57,33 @@ def test_a_killed_run_goes_on(
     bezoar: Call, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = ("purify", photos, "--out", "new", "--block-size", "10")
-    monkeypatch.setattr("bezoar.cli.cleaning.write_source", None)
+    monkeypatch.setattr("bezoar.cli.cleaning.write_set", None)
     assert bezoar(*call).code == 2
     monkeypatch.undo()
     monkeypatch.chdir(photos.parent)
     monkeypatch.setattr("bezoar.purify.shortcut_squeezing.jpeg", None)  # not called
     assert bezoar(*call).code == 0
     assert open_source("new").num_images == 24
+
+
+def test_a_run_that_was_killed_after_its_set_was_written_ends_well(
+    bezoar: Call, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("purify", photos, "--out", "new")
+    real = Run.write
+    monkeypatch.setattr(
+        Run, "write", lambda run, status: real(run, status.replace("done", "running"))
+    )
+    assert bezoar(*call).code == 0  # but for its last word
+    monkeypatch.undo()
+    monkeypatch.chdir(photos.parent)
+    assert bezoar(*call).code == 0
+    assert open_source("new").num_images == 24
+    assert "--out" in bezoar(*call).sentence  # what is done is not done again
+    told = read_object(Path("new.run/run.json"))
+    write_json(Path("new.run/run.json"), {**told, "status": "running"})
+    next(Path("new").rglob("*.png")).write_bytes(b"another")
+    assert "something is already" in bezoar(*call).sentence
 
 
 def test_what_makes_no_sense_is_one_sentence(bezoar: Call, photos: Path) -> None:
@@ -118,7 +139,7 @@ def test_dvae_goes_on_from_its_last_epoch_and_leaves_its_networks(
     bezoar: Call, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = ("purify", photos, "dvae", "--out", "new", *TINY)
-    monkeypatch.setattr("bezoar.cli.cleaning.write_source", None)
+    monkeypatch.setattr("bezoar.cli.cleaning.write_set", None)
     assert bezoar(*call).code == 2
     kept = sorted(p.name for p in Path("new.run").glob("*.training.safetensors"))
     assert kept == ["fine.training.safetensors", "rough.training.safetensors"]

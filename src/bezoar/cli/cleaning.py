@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from bezoar.catalog import name_of
 from bezoar.cli.purification_page import purification_report
 from bezoar.cli.purification_text import Cleaned
-from bezoar.cli.runs import Run, digest
+from bezoar.cli.runs import Run, check_free, digest, write_set
 from bezoar.cli.sets import fingerprint_of, read_whole
-from bezoar.data import ImageSource, Unreadable, write_source
+from bezoar.data import ImageSource, Unreadable
 from bezoar.engine import BlockPurifier, Purifier, purify_source
 from bezoar.errors import InputError
 from bezoar.models import fingerprint
@@ -22,6 +22,7 @@ from bezoar.report import write_page
 from bezoar.results import PurificationReport
 from bezoar.runtime import Runtime
 from bezoar.storage import save_purification
+from bezoar.train import forget_training
 
 Images = Callable[[str], Tensor | None]
 
@@ -79,15 +80,13 @@ def clean(task: Task, *, runtime: Runtime) -> Cleaned:
             ),
         },
     )
-    run.take_over()
+    if not run.take_over():
+        check_free(task.out, option="--out")
     with run.going_on():
         with run.stage("purify"):
             report, unreadable, images = _purified(task, runtime=runtime)
         with run.stage("write"):
             bad = {u.id for u in unreadable}
-            num_written = write_source(
-                task.source, task.out, keep=lambda id_: id_ not in bad, images=images
-            )
             page = purification_report(
                 report,
                 source=task.source,
@@ -99,10 +98,12 @@ def clean(task: Task, *, runtime: Runtime) -> Cleaned:
             extra = {"report": page}
             save_purification(report, folder, unreadable=unreadable, extra=extra)
             write_page(folder)
+            num_written = write_set(
+                task.source, task.out, keep=lambda id_: id_ not in bad, images=images
+            )
     for name in ("blocks", "images"):  # the set and the table hold what they held
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in folder.glob("*.training.safetensors"):
-        path.unlink()
+    forget_training(folder)
     return Cleaned(
         report=report,
         unreadable=unreadable,

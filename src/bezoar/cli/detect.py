@@ -30,7 +30,7 @@ from bezoar.cli.options import (
     value_of,
 )
 from bezoar.cli.progress import bars
-from bezoar.cli.runs import check_free, check_outside
+from bezoar.cli.runs import check_free, check_outside, was_cut_short
 from bezoar.cli.scan import scan
 from bezoar.cli.sets import image_size_for
 from bezoar.cli.spreading import SPREADING, Spreading
@@ -276,4 +276,5 @@ def _check_places(data: str, folder: Path, clean: Path | None) -> None:
     check_outside(folder, data, option="--out")
     if clean is not None:
         check_outside(clean, data, option="--clean")
-        check_free(clean, option="--clean")
+        if not was_cut_short(folder):
+            check_free(clean, option="--clean")

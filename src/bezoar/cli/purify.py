@@ -27,7 +27,7 @@ from bezoar.cli.options import (
 )
 from bezoar.cli.progress import bars
 from bezoar.cli.purification_text import purification_json, purification_text
-from bezoar.cli.runs import check_free, check_outside
+from bezoar.cli.runs import check_free, check_outside, was_cut_short
 from bezoar.cli.sets import image_size_for
 from bezoar.cli.spreading import SPREADING, Spreading
 from bezoar.cli.text import say, say_json
@@ -118,7 +118,8 @@ def purify(
     folder = Path(f"{place}.run" if run is None else run)
     for option, path in (("--out", place), ("--run", folder)):
         check_outside(path, data, option=option)
-    check_free(place, option="--out")
+    if not was_cut_short(folder):
+        check_free(place, option="--out")
     source = reading.open(data)
     size = image_size_for(source, asked=image_size)
     with RunLock(folder), bars() as report:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import Tensor
+
 from bezoar import __version__
+from bezoar.data import ImageSource, write_source
 from bezoar.errors import BezoarError, InputError, StorageError
+from bezoar.files import workplace
 from bezoar.storage import read_object, write_run
 
 _RESULTS = (
@@ -85,10 +90,13 @@ class Run:
             status=status,
         )
 
-    def take_over(self) -> None:
+    def take_over(self) -> bool:
         """Make sure that the folder is new, or holds the beginning of this very run.
 
         What another run left before it had any result is in nobody's way.
+
+        Returns:
+            Whether this run had begun before.
 
         Raises:
             StorageError: If it holds results of another run, or of unknown origin.
@@ -96,7 +104,7 @@ class Run:
         told = self.folder / "run.json"
         found = read_object(told).get("fingerprints") if told.exists() else None
         if isinstance(found, dict) and found.get("run") == self.fingerprints["run"]:
-            return
+            return True
         results = [self.folder / name for name in _RESULTS]
         results += sorted(self.folder.glob("blocks/*.parquet"))
         for path in results:
@@ -107,6 +115,7 @@ class Run:
                     "choose another --out or remove it"
                 )
         (self.folder / _SETTINGS).unlink(missing_ok=True)
+        return False
 
 
 def digest(**facts: object) -> str:
@@ -163,6 +172,59 @@ def check_outside(place: Path, data: str, *, option: str) -> None:
             f"expected a place for {option} outside the set, got {str(place)!r} in "
             f"{data!r}; choose another"
         )
+
+
+def was_cut_short(folder: Path) -> bool:
+    """Whether a folder is that of a run that did not come to its end.
+
+    Args:
+        folder: The folder of a run, or nothing.
+
+    Returns:
+        True where the same command may go on.
+    """
+    told = folder / "run.json"
+    return told.exists() and read_object(told).get("status") != "done"
+
+
+def write_set(
+    source: ImageSource,
+    out: Path,
+    *,
+    keep: Callable[[str], bool],
+    images: Callable[[str], Tensor | None] | None = None,
+) -> int:
+    """Write a set where a run of this command may have written it before it was killed.
+
+    Args:
+        source: The set that is read.
+        out: Where to write.
+        keep: The ids to keep.
+        images: New images by id.
+
+    Returns:
+        How many images were written. An ``InputError`` follows a place that holds
+        anything else than this very set.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return write_source(source, out, keep=keep, images=images)
+    with workplace(out) as folder:
+        again = folder / out.name
+        count = write_source(source, again, keep=keep, images=images)
+        if not _is_same(again, out):
+            check_free(out, option="the set that is written")
+    return count
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.is_file() and other.is_file():
+        return filecmp.cmp(one, other, shallow=False)
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    found = sorted(p.relative_to(other) for p in other.rglob("*") if p.is_file())
+    if files != found:
+        return False
+    _, others, errors = filecmp.cmpfiles(one, other, files, shallow=False)
+    return not others and not errors
 
 
 def check_free(place: Path, *, option: str) -> None:

@@ -11,10 +11,10 @@ from torch import nn
 from bezoar.catalog import name_of
 from bezoar.cli.detection_page import detection_report
 from bezoar.cli.detection_text import Outcome, remarks_on
-from bezoar.cli.runs import Run, digest
+from bezoar.cli.runs import Run, check_free, digest, write_set
 from bezoar.cli.sets import fingerprint_of
 from bezoar.cli.victim import Victim
-from bezoar.data import ImageSource, Unreadable, write_source
+from bezoar.data import ImageSource, Unreadable
 from bezoar.engine import (
     Detector,
     detect_together,
@@ -80,7 +80,8 @@ def scan(
             ),
         },
     )
-    run.take_over()
+    if not run.take_over() and clean is not None:
+        check_free(clean, option="--clean")
     with run.going_on():
         model = None
         with run.stage("model"):
@@ -192,4 +193,4 @@ def _write_clean(source: ImageSource, found: Detection, clean: Path | None) -> i
     if clean is None or not found.flagged.any():
         return 0
     flagged = {found.ids[i] for i in found.flagged.nonzero().flatten().tolist()}
-    return write_source(source, clean, keep=lambda id_: id_ not in flagged)
+    return write_set(source, clean, keep=lambda id_: id_ not in flagged)
