@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bezoar.errors import ModelError
 from bezoar.models.convnet import convnet
 from bezoar.models.probe import reason
 from bezoar.models.resnet import Stem, resnet18, resnet34, resnet50
+from bezoar.models.room import BAD_CARD
 from bezoar.models.wrap import Normalized
 
 _RESNETS: dict[str, Callable[..., nn.Module]] = {
@@ -28,6 +29,7 @@ _DEPTHS = {
     (3, 3, 4, 6, 3): "resnet50",
 }
 _STEMS: dict[int, Stem] = {3: "cifar", 7: "imagenet"}
+_LARGEST = torch.finfo(torch.float32).max
 NAMES = (*_RESNETS, "convnet")
 
 
@@ -120,7 +122,7 @@ def read_settings(path: Path) -> tuple[Architecture, str]:
             for name in ("mean", "std", "class_names")
             if name in settings
         }
-    except (OSError, ValueError, TypeError) as error:
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the settings of a model as JSON in {str(path)!r}, got "
             f"{reason(error)}; restore the file that was saved with the weights"
@@ -160,9 +162,8 @@ def inferred(weights: Mapping[str, Tensor], *, path: Path) -> Architecture:
     last = weights.get("fc.weight")
     stem = None if first is None or first.ndim != 4 else _STEMS.get(first.shape[-1])
     if (
-        (first is None or late is None or last is None)
+        (first is None or late is None or last is None or late.ndim == 0)
         or (name is None or stem is None or last.ndim != 2)
-        # A small file must not claim a width that fills the memory.
         or len(late) != (4 if is_convnet else 8) * len(first)
     ):
         raise ModelError(
@@ -222,7 +223,8 @@ def _resnet_name(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and math.isfinite(number)
+    # Not math.isfinite, for which a whole number of 400 digits is too large.
+    return isinstance(number, int | float) and abs(number) <= _LARGEST
 
 
 def _is_size(number: object) -> bool:

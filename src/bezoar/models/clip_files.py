@@ -18,6 +18,8 @@ from bezoar.models.clip_open_clip import OpenClip, load_open_clip
 from bezoar.models.clip_resnet import ClipResNet
 from bezoar.models.clip_transformers import TransformersClip, load_transformers_clip
 from bezoar.models.dual_encoder import DualEncoder
+from bezoar.models.probe import reason
+from bezoar.models.room import BAD_CARD, room_for
 from bezoar.models.tiny_clip import TinyClip
 from bezoar.models.tokenizer import WordTokenizer
 from bezoar.models.weights import file_sha256, put_weights, read_weights
@@ -43,7 +45,7 @@ def is_dual_encoder(spec: str) -> bool:
     try:
         text = (Path(spec) / "config.json").read_text(encoding="utf-8")
         config = json.loads(text)
-    except (OSError, ValueError):
+    except BAD_CARD:
         return False
     return isinstance(config, dict) and config.get("model_type") == "clip"
 
@@ -135,7 +137,8 @@ def _save_ours(model: TinyClip | ClipResNet, folder: Path) -> None:
 
 
 def _ours(folder: Path) -> DualEncoder:
-    path = folder / _CARD
+    path, weights = folder / _CARD, folder / _WEIGHTS
+    found = read_weights(weights)
     try:
         card: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         if card["format"] != _FORMAT:
@@ -145,15 +148,14 @@ def _ours(folder: Path) -> DualEncoder:
             context_length=int(card["context_length"]),
         )
         kinds = {"tiny-clip": TinyClip, "clip-resnet": ClipResNet}
-        model: DualEncoder = kinds[card["model"]](tokenizer, **card["sizes"])
+        with room_for(found):
+            model: DualEncoder = kinds[card["model"]](tokenizer, **card["sizes"])
         sha256 = card["sha256"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the sizes and words of an image-text model in {str(path)!r}, "
-            f"got {error}; restore the file that was saved with the weights"
+            f"got {reason(error)}; restore the file that was saved with the weights"
         ) from error
-    weights = folder / _WEIGHTS
-    found = read_weights(weights)
     if file_sha256(weights) != sha256:
         raise ModelError(
             f"expected the weights that {_CARD} in {str(folder)!r} is about, got "

@@ -27,6 +27,7 @@ from bezoar.shapes import Float, Int64
 
 ClipStem = Literal["large", "small"]
 
+_MOST_LAYERS = 200  # a number in a file must not keep us building
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -209,9 +210,16 @@ class ClipResNet(DualEncoder):
     ) -> None:
         super().__init__()
         step = 32 if stem == "large" else 8
-        if len(layers) != 4 or resolution % step or text_width % text_heads:
+        deepest = max(text_layers, *layers) if layers else 0
+        if (
+            len(layers) != 4
+            or deepest > _MOST_LAYERS
+            or resolution % step
+            or text_width % text_heads
+        ):
             raise ModelError(
-                "expected four layers, a resolution that is a multiple of "
+                "expected four layers of at most 200 blocks, a resolution that is a "
+                "multiple of "
                 f"{step} for this stem, and text_heads that divide text_width, got "
                 f"{tuple(layers)}, {resolution}, and {text_heads} of {text_width}; "
                 "correct the sizes"

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from bezoar.errors import ModelError
 from bezoar.files import atomic
+from bezoar.models.room import BAD_CARD, room_for
 from bezoar.models.unet import UNet
 from bezoar.models.weights import file_sha256, put_weights, read_weights
 
@@ -31,13 +32,14 @@ def load_denoiser(path: Path | str) -> UNet:
     weights = read_weights(path)
     try:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        net = UNet(
-            channels=tuple(card["channels"]),
-            num_blocks=card["num_blocks"],
-            in_channels=card["in_channels"],
-        )
+        with room_for(weights):
+            net = UNet(
+                channels=tuple(card["channels"]),
+                num_blocks=card["num_blocks"],
+                in_channels=card["in_channels"],
+            )
         net.num_levels, belongs = int(card["num_levels"]), card["sha256"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the card of a denoiser beside {path.name!r}, got "
             f"{type(error).__name__}; restore the file that was saved with the weights"

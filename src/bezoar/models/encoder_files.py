@@ -16,6 +16,7 @@ from bezoar.models.adapters import from_file, from_open_clip, from_timm
 from bezoar.models.clip_files import is_dual_encoder, load_dual_encoder
 from bezoar.models.clip_resnet import ClipResNet
 from bezoar.models.hub_encoder import HubEncoder, load_hub_encoder
+from bezoar.models.room import BAD_CARD
 from bezoar.models.simclr import SimCLR
 from bezoar.models.simclr_files import (
     encoder_card,
@@ -121,8 +122,8 @@ def is_encoder(spec: str) -> bool:
         return True
     try:
         text = (Path(spec) / "config.json").read_text(encoding="utf-8")
-        kinds = json.loads(text).get("architectures") or []
-    except (OSError, ValueError, AttributeError):
+        kinds = list(json.loads(text).get("architectures") or [])
+    except BAD_CARD:
         return False
     return not any(str(kind).endswith(_CLASSIFIER) for kind in kinds)
 
@@ -131,7 +132,7 @@ def _is_ours(spec: str) -> bool:
     beside = encoder_path(Path(spec)).with_suffix(".json")
     try:
         told = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except BAD_CARD:
         return False
     return isinstance(told, dict) and told.get("kind") == "simclr"
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bezoar.errors import ModelError
+from bezoar.models.room import fill
 from bezoar.runtime import generator
 from bezoar.shapes import Float
 
@@ -72,7 +73,7 @@ class EnergyNet(nn.Module):
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
-        self.to_empty(device="cpu")
+        fill(self)
         stream = generator(seed, "weights")
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from bezoar.errors import ModelError
 from bezoar.files import atomic
 from bezoar.models.energy import EnergyNet
+from bezoar.models.room import BAD_CARD, room_for
 from bezoar.models.weights import file_sha256, put_weights, read_weights
 
 _SIZES = ("num_filters", "patch_size", "in_channels", "image_size")
@@ -64,11 +65,13 @@ def load_energy(spec: str | Path) -> EnergyNet:
             "one with `bezoar train-energy`"
         )
     card = _read_card(path.with_suffix(".json"))
+    weights = read_weights(path)
     try:
         sizes = {name: card[name] for name in _SIZES}
         height, width = (int(side) for side in sizes.pop("image_size"))
-        net = EnergyNet(image_size=(height, width), **sizes)
-    except (KeyError, TypeError, ValueError) as error:
+        with room_for(weights):
+            net = EnergyNet(image_size=(height, width), **sizes)
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the sizes of an energy network in {path.stem!r}'s card, got "
             f"others ({error}); restore the file that was saved with the weights"
@@ -78,7 +81,7 @@ def load_energy(spec: str | Path) -> EnergyNet:
             f"expected the weights that {path.stem!r}'s card is about, got another "
             "file; restore the pair"
         )
-    put_weights(net, read_weights(path), path=path)
+    put_weights(net, weights, path=path)
     net.card = {k: v for k, v in card.items() if k not in (*_SIZES, "sha256")}
     return net.eval().requires_grad_(False)
 
@@ -115,7 +118,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(card)
-    except (OSError, ValueError, TypeError) as error:
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the card of an energy network in {str(path)!r}, got "
             f"{type(error).__name__}; restore the file that was saved with the weights"

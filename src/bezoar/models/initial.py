@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from bezoar.errors import ModelError
+from bezoar.models.room import fill
 from bezoar.runtime import generator
 
 _PLAIN = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)  # reset without a random number
@@ -30,7 +31,7 @@ def initialise(network: nn.Module, *, seed: int) -> None:
         network: A network of convolutions, batch norms and linear layers.
         seed: Seeds the weights; the global random state stays as it was.
     """
-    network.to_empty(device="cpu")
+    fill(network)
     _draw(network, seed=seed)
 
 

@@ -22,6 +22,7 @@ from bezoar.models.architecture import (
 from bezoar.models.convnet import ConvNet
 from bezoar.models.huggingface import from_transformers
 from bezoar.models.resnet import ResNet
+from bezoar.models.room import room_for
 from bezoar.models.weights import file_sha256, put_weights, read_weights
 from bezoar.models.wrap import Normalized, unwrapped
 
@@ -180,7 +181,8 @@ def _ours(
             f"expected weights of {name}, got those of {told.name} in {path.name!r}; "
             f"write {told.name}@ before them"
         )
-    model = told.build()
+    with room_for(weights):
+        model = told.build()
     put_weights(model.model, weights, path=path)
     return model, told.num_classes
 

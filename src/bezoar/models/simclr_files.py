@@ -12,6 +12,7 @@ from torch import nn
 from bezoar.errors import ModelError
 from bezoar.files import atomic
 from bezoar.models.resnet import ResNet
+from bezoar.models.room import BAD_CARD, room_for
 from bezoar.models.simclr import SimCLR, simclr
 from bezoar.models.weights import file_sha256, put_weights, read_weights
 from bezoar.models.wrap import Normalized, unwrapped
@@ -54,11 +55,13 @@ def load_simclr(path: Path) -> SimCLR:
     """
     path = encoder_path(path)
     beside = path.with_suffix(".json")
+    weights = read_weights(path)
     try:
         card: dict[str, Any] = dict(json.loads(beside.read_text(encoding="utf-8")))
         kind, sha256 = card.pop("kind"), card.pop("sha256")
-        net = simclr(**card) if kind == "simclr" else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        with room_for(weights):
+            net = simclr(**card) if kind == "simclr" else None
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the settings of an encoder in {str(beside)!r}, got {error!r}; "
             "restore the file that was saved with the weights"
@@ -68,7 +71,6 @@ def load_simclr(path: Path) -> SimCLR:
             f"expected the settings of an encoder in {str(beside)!r}, got those of "
             f"something else ({kind!r}); give the file of an encoder"
         )
-    weights = read_weights(path)
     if file_sha256(path) != sha256:
         raise ModelError(
             f"expected the weights that {beside.name!r} was written for, got others in "

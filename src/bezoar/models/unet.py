@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bezoar.errors import ModelError
+from bezoar.models.room import fill
 from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64
 
@@ -24,6 +25,7 @@ _PRESETS = {
     "l": (128, 128, 256, 256, 512, 512),
 }
 _GROUPS = 32
+_MOST_BLOCKS = 100  # a number in a file must not keep us building
 
 
 class UNet(nn.Module):
@@ -58,7 +60,11 @@ class UNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if len(channels) < 2 or num_blocks < 1 or any(c < 4 or c % 4 for c in channels):
+        if (
+            len(channels) < 2
+            or not 1 <= num_blocks <= _MOST_BLOCKS
+            or any(c < 4 or c % 4 for c in channels)
+        ):
             raise ModelError(
                 "expected two or more levels whose channels are multiples of 4 and at "
                 f"least 1 block, got {channels} and {num_blocks}; such as (32, 64)"
@@ -123,7 +129,7 @@ class UNet(nn.Module):
         return modules
 
     def _initialise(self, seed: int) -> None:
-        self.to_empty(device="cpu")
+        fill(self)
         stream = generator(seed, "weights")
         for name, module in self.named_modules():
             if isinstance(module, nn.GroupNorm):

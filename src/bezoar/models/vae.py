@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from bezoar.errors import InputError
 from bezoar.models.resnet import BasicBlock
+from bezoar.models.room import fill
 from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64
 
@@ -249,7 +250,7 @@ class InstanceNorm(nn.Module):
 
 def _initialise(network: DVAENet, *, seed: int) -> None:
     # Torch's own ranges, which the published code keeps, from a stream of ours.
-    network.to_empty(device="cpu")
+    fill(network)
     stream = generator(seed, "dvae.weights")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -267,8 +268,10 @@ def _initialise(network: DVAENet, *, seed: int) -> None:
 
 
 def _check_sizes(image_size: Sequence[int], num_downsamples: int) -> None:
-    scale = 2**num_downsamples
-    if not 1 <= num_downsamples <= 3 or any(side % scale for side in image_size):
+    # The range first: 2 to a power from a file could take for ever.
+    if not 1 <= num_downsamples <= 3 or any(
+        side % 2**num_downsamples for side in image_size
+    ):
         raise InputError(
             "expected 1 to 3 num_downsamples, and images whose sides are multiples of "
             f"2 ** num_downsamples, got {num_downsamples} and "

@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 
 from bezoar.errors import ModelError
 from bezoar.files import atomic
+from bezoar.models.probe import reason
+from bezoar.models.room import BAD_CARD, room_for
 from bezoar.models.vae import DVAENet
 from bezoar.models.weights import file_sha256, put_weights, read_weights
 
@@ -48,18 +50,19 @@ def load_dvae(path: Path) -> DVAENet:
     Raises:
         ModelError: If a file is missing or damaged, or they do not fit together.
     """
+    weights = read_weights(path)
     try:
         text = path.with_suffix(".json").read_text(encoding="utf-8")
         card: dict[str, Any] = dict(json.loads(text))
         sha256 = card.pop("sha256")
         height, width = card.pop("image_size")
-        net = DVAENet(image_size=(height, width), **card)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        with room_for(weights):
+            net = DVAENet(image_size=(height, width), **card)
+    except BAD_CARD as error:
         raise ModelError(
             f"expected the sizes of a D-VAE in {str(path.with_suffix('.json'))!r}, got "
-            f"{error}; restore the file that was saved with the weights"
+            f"{reason(error)}; restore the file that was saved with the weights"
         ) from error
-    weights = read_weights(path)
     if file_sha256(path) != sha256:
         raise ModelError(
             f"expected the weights that {path.with_suffix('.json').name!r} is about, "
