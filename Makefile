@@ -16,7 +16,7 @@ PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m pytest -n $(JOBS)
 CHECKS = lint types test-all docs-check recipes-short
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fmt lint types docs bench recipes check
+.PHONY: help setup demo test fmt lint types docs bench recipes torture check
 .PHONY: test-all docs-check recipes-short
 
 help:
@@ -77,6 +77,9 @@ docs-check: $(STAMP)
 
 recipes-short: $(STAMP)
 	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --out build/recipes.json $(RECIPE_OPTIONS)
+
+torture: $(STAMP) ## a hundred kills, full disks and other faults: is anything lost?
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) recipes/run.py faults $(RECIPE_OPTIONS)
 
 check: $(STAMP) ## all of it: what CI runs
 	@all=$$(date +%s); for step in $(CHECKS); do \
