@@ -18,8 +18,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from bezoar.bench.costs import fill_costs
 from bezoar.bench.records import read
-from bezoar.bench.tables import fill
+from bezoar.bench.tables import Records, fill
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = Path("docs/cli.md")
@@ -38,13 +39,15 @@ def pages(root: Path) -> list[Path]:
 
 def tables(root: Path) -> dict[Path, str]:
     """Return every page that has a table as it ought to be."""
+
+    def records(name: str) -> Records:
+        return read(root / "docs" / "records" / f"{name}.jsonl")
+
     wanted = {}
     for page in pages(root):
         text = (root / page).read_text(encoding="utf-8")
         if page.name == "README.md" or page.parts[0] == "docs":
-            wanted[page] = fill(
-                text, lambda name: read(root / "docs" / "records" / f"{name}.jsonl")
-            )
+            wanted[page] = fill_costs(fill(text, records), records)
     return wanted
 
 

@@ -220,7 +220,7 @@ def test_a_full_disk_keeps_what_was_finished(
 
     def fills(data: ImageData) -> Scores:
         if "noise/8" in data.ids:
-            monkeypatch.setattr("pyarrow.parquet.write_table", full)
+            monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
         return brightness(data)
 
     with pytest.raises(StorageError, match="got No space left on device; choose"):

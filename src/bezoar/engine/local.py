@@ -19,6 +19,7 @@ from bezoar.engine.blocks import (
     write_block,
 )
 from bezoar.engine.prefetch import prefetched
+from bezoar.engine.unique import Seen
 from bezoar.errors import EmptyError, InputError, StorageError
 from bezoar.results import Scores
 from bezoar.runtime import Progress, Runtime
@@ -94,7 +95,7 @@ def run_blocks(
     key = block_key(key, block_size=runtime.block_size, image_size=image_size)
     with RunLock(folder) if folder else nullcontext():
         done = finished_blocks(folder, key=key) if folder else {}
-        names = {name for block in done.values() for name in block.ids}
+        seen = Seen(block.ids for block in done.values())
         restored = sum(map(len, done.values()))
         meter = _Meter(source, runtime, restored=restored, stage=stage)
         blocks = source.blocks(
@@ -104,7 +105,7 @@ def run_blocks(
             blocks = iter(())
         with prefetched(blocks) as coming, _worked(work, coming, runtime) as finished:
             for block in finished:
-                _check_new(block.ids, names)
+                _check_new(block.ids, seen, done)
                 result = _scores(block, keep)
                 if folder:
                     write_block(folder, block.index, result, key=key)
@@ -251,13 +252,16 @@ def _worked(
     return runtime.engine.running(_Work(work), blocks, device=runtime.device)
 
 
-def _check_new(ids: tuple[str, ...], names: set[str]) -> None:
-    if twice := names.intersection(ids):
-        raise InputError(
-            f"expected unique ids, got {min(twice)!r} more than once; rename one, or "
-            "choose another --out if the data changed since it was begun"
-        )
-    names.update(ids)
+def _check_new(
+    ids: tuple[str, ...], seen: Seen, done: Mapping[int, BlockScores]
+) -> None:
+    for name in seen.add(ids):
+        # Or it has the hash of another.
+        if any(name in block.ids for block in done.values()) or ids.count(name) > 1:
+            raise InputError(
+                f"expected unique ids, got {name!r} more than once; rename one, or "
+                "choose another --out if the data changed since it was begun"
+            )
 
 
 def _scores(block: _Finished, keep: Callable[[Any], Scores] | None) -> BlockScores:

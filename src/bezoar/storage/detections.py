@@ -140,7 +140,7 @@ def _score_columns(detection: Detection) -> dict[str, Column]:
     unknown = torch.full_like(detection.scores, math.nan)
     return {
         "id": detection.ids,
-        "path": [_path_of(name) for name in detection.ids],
+        "path": _paths_of(detection.ids),
         "label": detection.labels,
         "score": detection.scores,
         "rank": detection.ranks,
@@ -151,6 +151,15 @@ def _score_columns(detection: Detection) -> dict[str, Column]:
     }
 
 
+def _paths_of(names: tuple[str, ...]) -> list[str]:
+    paths: list[str] = []
+    last = ""
+    for path in map(_path_of, names):
+        last = last if path == last else path  # the rows of one file share one text
+        paths.append(last)
+    return paths
+
+
 def _path_of(name: str) -> str:
     # The file that an image is in: "a.tar#key" and "a.parquet#7" are rows of one.
     return re.sub(r"(\.tar)#.*|#\d+$", r"\1", name, flags=re.DOTALL)
@@ -159,10 +168,10 @@ def _path_of(name: str) -> str:
 def _removed_rows(detection: Detection) -> list[tuple[object, ...]]:
     flagged = detection.flagged.nonzero().flatten()
     worst_first = flagged[detection.ranks[flagged].argsort()]
-    scores = detection.scores.tolist()
+    scores = detection.scores[worst_first].tolist()
     return [
-        (detection.ids[i], scores[i], detection.reasons[i])
-        for i in worst_first.tolist()
+        (detection.ids[i], score, detection.reasons[i])
+        for i, score in zip(worst_first.tolist(), scores, strict=True)
     ]
 
 
