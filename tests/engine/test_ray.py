@@ -1,11 +1,13 @@
 """Ray gives the files of a run in one process, also when workers and nodes are lost."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from bezoar.engine import (
     run_blocks,
 )
 from bezoar.engine.memory import MemoryBlocks
-from bezoar.engine.ray_pool import _importable
+from bezoar.engine.ray_pool import _connected, _importable
 from bezoar.engine.relay import OnDemand, Relay
 from bezoar.errors import EngineError, InputError
 from bezoar.models import load_model
@@ -178,6 +180,19 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.raises(EngineError, match=r"run pip install 'bezoar\[ray\]'$"),
     ):
         next(results)
+
+
+def test_an_address_where_nobody_is_is_one_sentence() -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        nobody = ModuleType("ray")
+        vars(nobody)["is_initialized"] = lambda: False
+        with (
+            pytest.raises(EngineError, match=f"a Ray cluster at '{address}', got none"),
+            _connected(nobody, address),
+        ):
+            pass
 
 
 @pytest.mark.parametrize(

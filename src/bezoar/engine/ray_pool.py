@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from bezoar.errors import EngineError
 T = TypeVar("T")
 
 _AHEAD = 2  # items per worker: one is worked on, one is there when it is done
+_REACHED_IN = 10.0  # seconds
 
 
 @dataclass(eq=False)
@@ -241,6 +243,7 @@ def _library() -> ModuleType:
 def _connected(ray: ModuleType, address: str | None) -> Iterator[None]:
     try:
         if not ray.is_initialized():
+            _check_reachable(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -248,11 +251,18 @@ def _connected(ray: ModuleType, address: str | None) -> Iterator[None]:
                 **({} if address else {"include_dashboard": False}),
             )
         yield
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"expected a Ray cluster at {address or 'this machine'!r}, got none "
             f"({_last_line(error)}); start one with 'ray start', or correct the address"
         ) from error
+
+
+def _check_reachable(address: str | None) -> None:
+    # Ray itself would go on trying for minutes.
+    host, _, port = (address or "").rpartition(":")
+    if host and "//" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_REACHED_IN).close()
 
 
 def _send_code(ray: ModuleType, work: object) -> None:
