@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -167,7 +167,8 @@ def _decode_part(
         try:
             image = _decode(record.read(max_bytes=max_bytes), max_pixels=max_pixels)
             pixels.append(_resize(image, image_size).tobytes())
-            read.append(record)
+            # Without the file: a block of large ones would not fit into memory.
+            read.append(replace(record, data=None))
         except InputError as error:
             unreadable.append(Unreadable(id=record.id, reason=str(error)))
     array = np.frombuffer(b"".join(pixels), dtype=np.uint8)
@@ -240,14 +241,17 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(deep: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     # Whole numbers are 16-bit (0..65535), or 31-bit where any is larger. Floats are in
     # [0, 1], or in the smallest of the ranges 0..255 and 0..65535 that holds them.
-    values = deep.astype(np.float64)
-    low, high = values.min(), values.max()
+    low, high = float(deep.min()), float(deep.max())
     if not np.isfinite([low, high]).all():
         raise InputError("it holds NaN or infinite values")
     scales = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0, 2.0**31 - 1)
     for scale in scales:
         if high <= scale:
-            return np.rint(values.clip(min=0) * (255 / scale)).astype(np.uint8)
+            found = np.empty(deep.shape, np.uint8)
+            for row, line in enumerate(deep):  # whole, it would need 30 bytes a pixel
+                values = line.astype(np.float64).clip(min=0) * (255 / scale)
+                found[row] = np.rint(values)
+            return found
     raise InputError(f"values up to {high:.3g}, a scale that is not known")
 
 

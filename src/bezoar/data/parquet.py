@@ -26,7 +26,8 @@ from bezoar.data.texts import with_captions
 from bezoar.errors import EmptyError, InputError
 
 _BATCH_BYTES = 16 << 20
-_BATCH_ROWS = 1024
+_ROWS_PER_BYTE = 1000  # more than any image that comes again and again has
+_BATCH_ROWS = 8  # some bytes in a file may unpack to half a gigabyte a value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def open_parquet(
                     f"expected column {name!r} in {shard} as in {shards[0]}, got "
                     f"{', '.join(schema.names)}; open the files one by one"
                 )
-    num_images = sum(num_rows(root / shard) for shard in shards)
+    num_images = sum(_checked_rows(root / shard) for shard in shards)
     if num_images == 0:
         raise EmptyError(
             f"expected images in {shards[0]}, found no rows; give another file"
@@ -166,6 +167,22 @@ def num_rows(path: Path) -> int:
         The number in its footer.
     """
     return int(pq.read_metadata(path).num_rows)
+
+
+def _checked_rows(path: Path) -> int:
+    # A row that is lost is listed: a footer must not make us list for ever.
+    found, size = pq.read_metadata(path), path.stat().st_size
+    groups = [found.row_group(i).num_rows for i in range(found.num_row_groups)]
+    if min(groups, default=0) < 0 or sum(groups) != found.num_rows:
+        told = f"{found.num_rows:,} rows in all and {sum(groups):,} in its parts"
+    elif found.num_rows > _ROWS_PER_BYTE * size:
+        told = f"{found.num_rows:,} rows in {size:,} bytes"
+    else:
+        return int(found.num_rows)
+    raise InputError(
+        f"expected a parquet file that tells the truth at {str(path)!r}, got one that "
+        f"claims {told}; do not trust it"
+    )
 
 
 def schema_of(path: Path) -> pa.Schema:
