@@ -78,7 +78,7 @@ docs-check: $(STAMP)
 recipes-short: $(STAMP)
 	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --out build/recipes.json $(RECIPE_OPTIONS)
 
-torture: $(STAMP) ## a hundred kills, full disks and other faults: is anything lost?
+torture: $(STAMP) ## a hundred kills, full disks, hostile files: is anything lost?
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) recipes/run.py faults $(RECIPE_OPTIONS)
 
 check: $(STAMP) ## all of it: what CI runs

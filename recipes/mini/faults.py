@@ -1,10 +1,12 @@
-"""A hundred kills, full disks, damage and clocks that jump: nothing may be lost.
+"""A hundred kills, full disks and thousands of hostile files: nothing may be lost.
 
 Runs of everything that goes on after a kill, small enough for a second each: the
 detection and the purification of a set, each training that keeps a checkpoint, and the
 commands and the guard that are built of them. Each is killed at moments from all over
 its running time, and must come to the same files, byte for byte, as a run that nobody
-disturbed. ``python recipes/mini/faults.py --seed 1`` draws other moments.
+disturbed. Then files that somebody made to do harm are read: each must come to a result
+or to one clear sentence, within bounds of time and memory. ``--seed 1`` draws others;
+``BEZOAR_KILLS`` and ``BEZOAR_INPUTS`` in the environment say how many.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from bezoar.bench.fault_places import (
     second_run,
 )
 from bezoar.bench.faults import Job, Tally, kill_again_and_again, timed, warmed_up
+from bezoar.bench.hostile_looks import LOOKS, look_at_many
 from bezoar.bench.recipe import Claims, main
 from bezoar.cli import detect as detect_command
 from bezoar.cli import purify as purify_command
@@ -51,6 +54,7 @@ from bezoar.train import Training
 
 LONG = True  # out of `make check`, where tests/bench/test_faults.py kills a few
 NUM_KILLS = int(os.environ.get("BEZOAR_KILLS", "100"))
+NUM_INPUTS = int(os.environ.get("BEZOAR_INPUTS", "2000"))
 FAULTS = (full_disk, read_only, damaged, jumping_clock, second_run, dead_reader)
 # The commands are imported here, so that no victim has to.
 LOADED = (detect_command, purify_command, train_command)
@@ -89,6 +93,21 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
             shutil.rmtree(place)
             report(Progress(stage="faults", done=turn, total=len(jobs)))
     state(claims, kills, others)
+    look(claims, report)
+
+
+def look(claims: Claims, report: Callable[[Progress], None]) -> None:
+    """Claim that hostile files did no harm."""
+    tried, faults = 0, list[str]()
+    for turn, (kind, share) in enumerate(
+        zip(LOOKS, shared(NUM_INPUTS, len(LOOKS)), strict=True), start=1
+    ):
+        found = look_at_many(kind, first=10**6 * claims.seed, count=share)
+        tried, faults = tried + found.tried, faults + found.faults
+        report(Progress(stage="hostile files", done=turn, total=len(LOOKS)))
+    claims.equal("hostile_inputs_tried", tried, NUM_INPUTS)
+    claims.equal("hostile_inputs_survived", tried - len(faults), NUM_INPUTS)
+    claims.facts["faults_by_input"] = faults[:20]
 
 
 def state(claims: Claims, kills: Tally, others: Tally) -> None:
