@@ -174,7 +174,7 @@ def test_no_space(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bezoar.storage.tables.pq.write_table", full)
+    monkeypatch.setattr("bezoar.storage.tables.pq.ParquetWriter.write_table", full)
     answer = bezoar("detect", photos, "--model", model, *FAST)
     assert answer.code == 2
     assert "No space left on device" in answer.sentence
@@ -200,3 +200,21 @@ def test_a_set_that_is_not_there(bezoar: Call, model: Path) -> None:
     answer = bezoar("detect", "./nowhere", "--model", model)
     assert answer.code == 2
     assert "'./nowhere'" in answer.sentence
+
+
+def test_json_of_a_hundred_thousand_brackets(
+    bezoar: Call, photos: Path, model: Path
+) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    Path("decisions.json").write_text(deep)
+    words = ("detect", photos, "--model", model, "--decisions", "decisions.json")
+    assert "nested too deep" in bezoar(*words).sentence
+    for name in ("config.json", "model.json", "encoder.json", "clip.json"):
+        folder = Path(f"deep-{name}")
+        folder.mkdir()
+        (folder / name).write_text(deep)
+        shutil.copy(model, folder / "model.safetensors")
+        for verb in (("detect", photos, "--model"), ("evaluate", photos, "--model")):
+            answer = bezoar(*verb, folder)
+            assert answer.code == 2
+            assert "expected" in answer.sentence
