@@ -72,6 +72,13 @@ def test_the_newest_of_a_name_and_machine_counts() -> None:
     assert "16 cores of Two, 64 GiB, Fast; torch 2.13.0." in text
 
 
+def test_of_a_recipe_the_newest_counts_wherever_it_ran() -> None:
+    text = table([RUN, replace(RUN, machine=LARGE, commit="def")])
+    assert "def" in text
+    assert f"| {RUN.commit} |" not in text
+    assert text.count("Measured on") == 1
+
+
 def test_a_page_keeps_all_that_is_outside_the_marks() -> None:
     page = "a\n<!-- records:x -->\nold\n<!-- /records -->\nb\n"
     filled = fill(page, lambda name: [RUN] if name == "x" else [])

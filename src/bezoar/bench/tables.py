@@ -66,7 +66,10 @@ def _name(record: Record | RecipeRun) -> str:
 
 
 def table(records: Records, *, brief: bool = False) -> str:
-    """Return the newest record of each name and machine as Markdown.
+    """Return the newest records as Markdown: of comparisons for each machine.
+
+    What a recipe claims holds anywhere, so that of a recipe one record counts; how
+    many times faster something is belongs to its machine.
 
     Args:
         records: Oldest first.
@@ -75,7 +78,9 @@ def table(records: Records, *, brief: bool = False) -> str:
     Returns:
         One table per machine and kind of record, with the machine named below it.
     """
-    newest = {(_name(r), r.machine): r for r in records}
+    newest = {
+        (_name(r), None if isinstance(r, RecipeRun) else r.machine): r for r in records
+    }
     groups: dict[tuple[type, str], list[Record | RecipeRun]] = {}
     for record in newest.values():
         where = f"{record.machine}; torch {record.versions.get('torch', 'unknown')}"
