@@ -10,12 +10,18 @@ import torch
 
 from bezoar.bench import encoder_recipe
 from bezoar.data import noise_images
-from recipes.paper import mimic_ablation, mimic_badencoder, mimic_victim
+from recipes.paper import (
+    mimic_ablation,
+    mimic_badencoder,
+    mimic_ctrl,
+    mimic_victim,
+)
 
 NAMES = {
     "mimic_victim": mimic_victim,
     "mimic_badencoder": mimic_badencoder,
     "mimic_ablation": mimic_ablation,
+    "mimic_ctrl": mimic_ctrl,
 }
 
 
