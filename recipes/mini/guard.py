@@ -21,7 +21,7 @@ from bezoar.guarding import Guard, Guarded, guard
 from bezoar.results import Poisoned
 from bezoar.runtime import Progress, Runtime
 
-LONG = True  # until its seconds and gates are recorded on idle cores
+LONG = True  # two chains of two or three minutes
 NUM_IMAGES, NUM_TEST = 3000, 2000
 ATTACK = BadNets(poison_rate=0.05)
 RULE = Guard(screen_images=1000)

@@ -14,7 +14,7 @@ from bezoar.bench.recipe import Claims, main
 from bezoar.bench.ubt_claims import DIGITS, claim_all
 from bezoar.runtime import Progress, Runtime
 
-LONG = True  # until its seconds are measured on idle cores
+LONG = True  # a part of the recipe ubt
 
 
 def body(claims: Claims, report: Callable[[Progress], None]) -> None:

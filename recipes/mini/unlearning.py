@@ -24,7 +24,7 @@ from bezoar.repair import Unlearning
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
 
-LONG = True  # until its seconds and gates are recorded on idle cores
+LONG = True  # some three minutes and more
 NUM_IMAGES, NUM_SCORED, NUM_TEST = 5000, 4000, 2000
 PROTOCOL = Training(epochs=15, batch_size=64)
 DETECTOR = CognitiveDistillation()
