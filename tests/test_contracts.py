@@ -217,7 +217,9 @@ def hash_of(image_id: str) -> int:
 def run_ubt(_: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
     data = captioned(noise_images(160))
     # Without a test for words, so that there is something to forget.
-    method = UBT(min_suspicious=64, word_filter=False, overfit_steps=2, steps=2)
+    method = UBT(
+        min_suspicious=64, word_filter=False, overfit_steps=2, steps=5, lr=1e-3
+    )
     assert isinstance(model, TinyClip)
     mended = method.repair(
         model, data=data, reference=ImageText(), seed=seed, runtime=runtime

@@ -119,7 +119,7 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bezoar", "demo", "--out", "demo"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(src), "OMP_NUM_THREADS": "2"},
+        env={"PYTHONPATH": str(src), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         check=False,
     )
