@@ -51,7 +51,7 @@ def test_objectives_below_and_above_the_floor(
 
 def test_poison_is_learnt_first_and_found() -> None:
     truth = torch.arange(600) < 60
-    method = replace(SMALL, threshold="class_scan")
+    method = replace(SMALL, threshold="class_scan", isolation_epochs=3)
     found = method.detect(images(num_poison=60))
     loss = found.columns["early_loss"]
     assert loss[truth].median() < loss[~truth].quantile(0.05)
