@@ -77,7 +77,7 @@ def test_what_is_no_feature_is_refused() -> None:
 
     class Huge(Ending):
         def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = super().forward(x) * 1e6
+            out: Tensor = super().forward(x) * 1e12
             return out
 
     with pytest.raises(DivergedError, match="finite features below 65,504"):
