@@ -8,7 +8,7 @@ import torch
 from bezoar.attacks import BadNets, poison_pairs
 from bezoar.data import ImageData, PairData, digit_images
 from bezoar.metrics import evaluate, zero_shot_classifier
-from bezoar.models import load_dual_encoder, save_dual_encoder
+from bezoar.models import DualEncoder, load_dual_encoder, save_dual_encoder
 from bezoar.repair import UBT
 from bezoar.runtime import Runtime, generator
 from bezoar.train import ClipTraining, train_clip
@@ -60,6 +60,7 @@ def test_a_clip_of_transformers_forgets_a_backdoor(tmp_path: Path) -> None:
     repair = UBT.mini().repair(
         victim, data=planted.data, reference=reference, runtime=RUNTIME
     )
+    assert isinstance(repair.model, DualEncoder)
     save_dual_encoder(repair.model, tmp_path / "repaired")
     again = load_dual_encoder(str(tmp_path / "repaired"))
     before, after = (
