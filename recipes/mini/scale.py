@@ -30,6 +30,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bezoar.bench.machine import peak_mib
 from bezoar.bench.recipe import Claims, main
 from bezoar.data import noise_images, open_source
 from bezoar.detect import Strip
@@ -159,14 +160,6 @@ def one(kind: str, folder: Path) -> dict[str, float]:
     (first, early), (last, late) = seen[len(seen) // 4], seen[-1]
     rate = (late.done - early.done) / max(last - first, 1e-9)
     return {"seconds": seconds, "rate": rate, "mib": peak_mib()}
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process held."""
-    # Not ru_maxrss: that of a child starts at what its parent held at the fork.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def script(argv: list[str] | None = None) -> int:

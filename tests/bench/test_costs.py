@@ -3,8 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bezoar.bench.costs import EMPTY, cost_table, fill_costs
+from bezoar.bench.costs import cost_table, fill_costs
 from bezoar.bench.records import Record, read
+from bezoar.bench.tables import EMPTY
 
 ROOT = Path(__file__).parents[2]
 

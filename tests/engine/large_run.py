@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bezoar.bench.machine import peak_mib
 from bezoar.data import ImageData, open_source
 from bezoar.engine import run_blocks
 from bezoar.results import Scores
@@ -19,13 +20,6 @@ from bezoar.runtime import Runtime
 def mean_pixel(data: ImageData) -> Scores:
     values = data.images.float().mean(dim=(1, 2, 3)) / 255
     return Scores(ids=data.ids, labels=data.labels, columns={"mean": values})
-
-
-def peak_mib() -> float:
-    # Not ru_maxrss: that of a child starts at what its parent held at the fork.
-    status = Path("/proc/self/status").read_text()
-    (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from bezoar.bench.records import RecipeRun, Record
+from bezoar.bench.tables import EMPTY
 
 NUM_IMAGES = 10_000_000
 NUM_GPUS = 8
-EMPTY = "*Not measured yet.*"
 _BLOCK = re.compile(
     r"(?P<open><!-- costs:(?P<file>[\w-]+) -->\n).*?(?P<close><!-- /costs -->)",
     re.DOTALL,

@@ -115,3 +115,15 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process held so far, on Linux.
+
+    Returns:
+        MiB. Not ``ru_maxrss``: that of a child starts at what its parent held at the
+        fork.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
