@@ -128,6 +128,21 @@ def test_a_backdoor_that_did_not_take_is_nothing_to_forget() -> None:
     assert (row["share"], row["passes"]) == (1.0, False)
 
 
+def test_steps_that_make_nothing_better_leave_the_model_and_say_so() -> None:
+    data, _ = pairs()
+    model, before = Table(backdoor=True), weights(Table(backdoor=True))
+    result = replace(QUICK, lr=3.0).repair(  # so long strides only do harm
+        model, data=data, reference=Table(backdoor=False), runtime=FLOAT
+    )
+    assert result.status == "stopped"
+    assert result.kept == 0
+    assert not result.changed
+    assert "the model is unchanged" in result.summary
+    assert "repaired" not in result.summary
+    after = weights(result.model)  # type: ignore[arg-type]
+    assert all(after[name].equal(before[name]) for name in before)
+
+
 def test_another_detector_can_take_the_place_of_a_reference() -> None:
     data, is_planted = pairs()
     model = Table(backdoor=True)

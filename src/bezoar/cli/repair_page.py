@@ -58,7 +58,9 @@ def repair_report(
         verdict=make_verdict(
             repair.status,
             summary=repair.summary,
-            headline="" if repair.changed else "There was nothing to forget",
+            headline="There was nothing to forget"
+            if repair.status == "nothing found"
+            else "",
         ),
         sections=repair_sections(
             repair, before=mended.before, after=mended.after, remarks=mended.remarks

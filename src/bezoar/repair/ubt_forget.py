@@ -54,7 +54,7 @@ class Forgotten:
         kept: Row of the history that tells of the model.
         aim: Similarity at which the link counts as cut.
         floor: Similarity of strangers to the same texts.
-        reached: Whether it was.
+        reached: Whether it was, by a state other than the first.
         stop_reason: Why the last step was the last.
     """
 
@@ -279,7 +279,9 @@ class _Run:
             kept=self.best,
             aim=self.near(self.floor),
             floor=self.floor,
-            reached=self.rows[self.best]["similarity"] <= self.near(self.floor),
+            # The model as it was given is no repair, however far its pairs lie apart.
+            reached=self.best > 0
+            and self.rows[self.best]["similarity"] <= self.near(self.floor),
             stop_reason=reason,
         )
 

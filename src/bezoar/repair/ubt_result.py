@@ -88,7 +88,9 @@ def repaired(
         f"(strangers: {done.floor:.2f}). This is a suspicion, not proof: "
         "look at the pairs"
     )
-    if not done.reached:
+    if done.kept == 0:
+        summary += "; no later state was better, so the model is unchanged"
+    elif not done.reached:
         summary += f"; the link is not cut, which would be {done.aim:.2f}"
     figures = {
         "similarity_before": before["similarity"],

@@ -80,5 +80,9 @@ class Repair:
 
     @property
     def changed(self) -> bool:
-        """Whether the model differs from the one given."""
-        return self.status != "nothing found"
+        """Whether the model differs from the one given.
+
+        It does not where there was nothing to forget, nor where no state that came
+        after was better than the one given.
+        """
+        return self.status != "nothing found" and self.kept != 0
