@@ -14,10 +14,18 @@ import torch
 
 from bezoar import open_source
 from bezoar.data import content_keys, noise_images, write_images
-from bezoar.detect import ActivationClustering
+from bezoar.detect import ActivationClustering, EncoderInversion
 from bezoar.errors import EmptyError, InputError, StorageError
 from bezoar.guarding import STEPS, Guard, Guarded, Tools, guard
-from bezoar.models import Architecture, convnet, load_model
+from bezoar.models import (
+    Architecture,
+    SimCLR,
+    convnet,
+    load_encoder,
+    load_model,
+    save_encoder,
+    simclr,
+)
 from bezoar.purify import ShortcutSqueezing
 from bezoar.repair import LipschitzPruning
 from bezoar.report import Decisions, read_report
@@ -32,6 +40,11 @@ QUICK = Tools(
     architecture=Architecture(name="convnet", num_classes=2, width=4),
     training=Training(epochs=2, batch_size=8),
     final_training=Training(epochs=1, batch_size=8),
+)
+
+
+SHORT = EncoderInversion(
+    steps=5, num_restarts=1, batch_size=8, cosine_target=0.1, threshold=1e-6
 )
 
 
@@ -256,7 +269,12 @@ def test_images_without_labels_need_a_model_or_an_encoder(tmp_path: Path) -> Non
     assert statuses(alone)["verify"] == "done"
     reasons = {step.name: step.reason for step in alone.steps}
     assert "--encoder" in reasons["detect"]
-    ranked = guard(tmp_path / "flat", out=tmp_path / "e", encoder=convnet(4, width=4))
+    ranked = guard(
+        tmp_path / "flat",
+        out=tmp_path / "e",
+        encoder=convnet(4, width=4),
+        tools=Tools(diagnosis=SHORT),
+    )
     assert ranked.status == "ranking"
     assert ranked.exit_code == 0
     assert ranked.detection is not None
@@ -269,7 +287,7 @@ def test_an_encoder_is_repaired_where_a_repair_is_named(
 ) -> None:
     encoder = convnet(4, width=4)
     was = {name: value.clone() for name, value in encoder.state_dict().items()}
-    tools = Tools(repair=LipschitzPruning())
+    tools = Tools(repair=LipschitzPruning(), diagnosis=SHORT)
     done = guard(
         photos, out=tmp_path / "run", encoder=encoder, tools=tools, skip=["report"]
     )
@@ -277,6 +295,34 @@ def test_an_encoder_is_repaired_where_a_repair_is_named(
     assert done.repair.provenance.method == "lipschitz-pruning"
     assert (tmp_path / "run" / "repaired" / "model.safetensors").exists()
     assert all(encoder.state_dict()[name].equal(value) for name, value in was.items())
+
+
+def test_an_encoder_on_disk_is_diagnosed_and_the_patch_is_on_the_page(
+    photos: Path, tmp_path: Path
+) -> None:
+    save_encoder(simclr("tiny", seed=3), tmp_path / "encoder")
+    spec, out = str(tmp_path / "encoder"), tmp_path / "run"
+    tools = Tools(diagnosis=replace(SHORT, threshold=0.999))
+    found = guard(photos, out=out, encoder=spec, tools=tools)
+    assert found.diagnosis is not None
+    assert found.diagnosis.found
+    assert found.status == "look"
+    assert not found.failed, found.failed
+    assert found.exit_code == 0
+    reasons = {step.name: step.reason for step in found.steps}
+    assert reasons["diagnose"] == found.diagnosis.summary
+    assert "the diagnosis speaks for it" in reasons["repair"]
+    titles = [section.get("title", "") for section in read_report(out)["sections"]]
+    assert any("look alike to the encoder" in title for title in titles)
+    again = guard(photos, out=out, encoder=spec, tools=tools)
+    assert statuses(again)["diagnose"] == "restored"
+    assert again.diagnosis is not None
+    assert again.diagnosis.mask.equal(found.diagnosis.mask)
+    tools = replace(tools, diagnosis=SHORT, repair=LipschitzPruning())
+    mended = guard(photos, out=out, encoder=spec, tools=tools)
+    assert mended.status == "ranking"
+    assert statuses(mended)["diagnose"] == "done"
+    assert isinstance(load_encoder(str(out / "repaired")), SimCLR)
 
 
 def test_a_set_made_unlearnable_is_purified(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from tyro.conf import Fixed, OmitArgPrefixes, Suppress, UseAppendAction, arg
 
 from bezoar.catalog import DIAGNOSES
@@ -29,19 +27,18 @@ from bezoar.cli.progress import bars
 from bezoar.cli.runs import check_free, check_outside, versions
 from bezoar.cli.sets import fingerprint_of, image_size_for, read_whole
 from bezoar.cli.text import facts, percent, say, say_json, shown
-from bezoar.data.choice import encode_png
 from bezoar.detect import EncoderInversion
-from bezoar.errors import StorageError
-from bezoar.files import atomic
 from bezoar.models import backbone_of, fingerprint, load_encoder
 from bezoar.results import Diagnosis
-from bezoar.storage import write_json, write_run
+from bezoar.storage import plain_diagnosis, save_diagnosis, write_run
 
 _INVERSION = EncoderInversion()
-_FILES = ("diagnosis.json", "mask.png", "pattern.png", "run.json")
-_UNMEASURED = (
-    "how well this tells trained encoders apart is not measured; a first trial on "
-    "small ones separated them badly: do not act on the verdict alone"
+_FILES = (
+    "diagnosis.json",
+    "patch.safetensors",
+    "mask.png",
+    "pattern.png",
+    "run.json",
 )
 
 
@@ -125,14 +122,13 @@ def detect_encoder(
         found = search.diagnose(
             net, data=images, references=others, seed=seed, runtime=runtime
         )
-        told: dict[str, object] = {
-            **_plain(found),
+        beside: dict[str, object] = {
             "encoder": encoder,
             "num_images": len(images),
             "unreadable": [{"id": u.id, "reason": u.reason} for u in unreadable],
         }
         if folder is not None:
-            _write(found, told, folder)
+            save_diagnosis(found, folder, extra=beside)
             prints = {
                 "data": fingerprint_of(source, report=report),
                 "model": fingerprint(net),
@@ -148,26 +144,10 @@ def detect_encoder(
                 status="done",
             )
     if json:
-        say_json(told)
+        say_json(plain_diagnosis(found) | beside)
     else:
         say(_text(found, encoder, len(images), len(unreadable), folder))
     return FOUND if found.found else DONE
-
-
-def _plain(found: Diagnosis) -> dict[str, object]:
-    return {
-        "status": found.status,
-        "summary": found.summary,
-        "area": found.area,
-        "threshold": found.threshold,
-        "score": found.score,
-        "cosine": found.cosine if math.isfinite(found.cosine) else None,
-        "p_value": found.p_value,
-        "reference_areas": list(found.reference_areas),
-        "restarts": [dict(row) for row in found.restarts],
-        "limits": [*found.limits, _UNMEASURED],
-        "provenance": asdict(found.provenance),
-    }
 
 
 def _text(
@@ -184,24 +164,8 @@ def _text(
         ("clean encoders", ", ".join(map(percent, found.reference_areas))),
         ("p-value", "" if found.p_value is None else f"{found.p_value:.3f}"),
     ]
-    limits = "\n".join(f"- {limit}" for limit in (*found.limits, _UNMEASURED))
+    limits = "\n".join(f"- {limit}" for limit in found.limits)
     parts = [found.summary, facts(rows), f"What this does not tell:\n{limits}"]
     if folder is not None:
         parts.append("\n".join(str(folder / name) for name in _FILES))
     return "\n\n".join(parts)
-
-
-def _write(found: Diagnosis, told: dict[str, object], folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"expected a folder to write to at {str(folder)!r}, got "
-            f"{error.strerror or error}; choose another --out"
-        ) from error
-    write_json(folder / "diagnosis.json", told)
-    pictures = {"mask.png": found.mask.expand(3, -1, -1), "pattern.png": found.pattern}
-    for name, picture in pictures.items():
-        pixels = (picture * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-        with atomic(folder / name) as temporary:
-            temporary.write_bytes(encode_png(pixels))

@@ -80,12 +80,12 @@ def guard(
 ) -> int:
     """Check a set, find the poison, write the set without it, and mend the model.
 
-    The steps are verify, screen, learn, detect, decide, purify, write, train, repair,
-    measure and report; one that cannot run says why, and the rest goes on. A run that
-    was killed goes on where it stopped when the same command is given again, and what
-    a changed option does not touch is not done again. The set and the model stay as
-    they are. Exit codes: 0 nothing found, 1 poison found, 2 error, or nothing could be
-    judged, 3 nothing to scan.
+    The steps are verify, screen, learn, detect, diagnose, decide, purify, write, train,
+    repair, measure and report; one that cannot run says why, and the rest goes on. A
+    run that was killed goes on where it stopped when the same command is given again,
+    and what a changed option does not touch is not done again. The set and the model
+    stay as they are. Exit codes: 0 nothing found, 1 poison found, 2 error, or nothing
+    could be judged, 3 nothing to scan.
 
     Args:
         data: A folder of class folders or of images, parquet files, webdataset tars, a
@@ -94,8 +94,9 @@ def guard(
             in clean, a clean model in trained or repaired.
         model: A classifier that was trained on these images, in any form that "bezoar
             detect" takes; one is trained if it is not given.
-        encoder: An encoder instead, for images without labels: images that lie far
-            from all others in its features are ranked.
+        encoder: An encoder instead, in any form that "bezoar detect" takes, for images
+            without labels: images that lie far from all others in its features are
+            ranked, and a trigger is looked for in the encoder.
         clip: An image-text model that was trained on these images and their captions: a
             folder or id that transformers opens, open_clip:NAME@WEIGHTS, or a folder
             of ours. Pairs that planted a backdoor are searched, and forgotten.

@@ -16,6 +16,7 @@ from bezoar.guarding.finding import Findings
 from bezoar.guarding.outcome import Guarded
 from bezoar.guarding.task import Task
 from bezoar.metrics import represent
+from bezoar.models import backbone_of
 from bezoar.report import (
     NOT_TESTED,
     Report,
@@ -27,6 +28,8 @@ from bezoar.report import (
     make_report,
     make_verdict,
     notes,
+    picture,
+    pictures,
     purification_sections,
     repair_sections,
     run_facts,
@@ -65,6 +68,7 @@ def account(
         ),
         *_measured(guarded),
         *_detected(task, findings),
+        *_diagnosed(guarded),
         *_screened(guarded),
         *_verified(guarded),
         *_purified(task, guarded, cleaned),
@@ -99,6 +103,7 @@ def settings_of(task: Task) -> dict[str, object]:
     return {
         "rule": asdict(task.rule),
         "detector": {"method": type(task.detector).__name__, **asdict(task.detector)},
+        "diagnosis": asdict(tools.diagnosis),
         "purifier": {"method": type(tools.purifier).__name__, **asdict(tools.purifier)},
         "repair": {"method": type(tools.repair).__name__, **asdict(tools.repair)},
         "pair_repair": {
@@ -208,10 +213,32 @@ def _pictures(task: Task, findings: Findings) -> tuple[ImageData, Tensor | None]
         return shown, None
     quiet = replace(task.runtime, progress=Runtime().progress, work_dir=None)
     try:
-        vectors = represent(scored, model=findings.model, runtime=quiet).vectors[0]
+        vectors = represent(
+            scored, model=backbone_of(findings.model), runtime=quiet
+        ).vectors[0]
     except BezoarError:  # the page does without neighbours
         return shown, None
     return shown, vectors
+
+
+def _diagnosed(guarded: Guarded) -> list[Section]:
+    found = guarded.diagnosis
+    if found is None:
+        return []
+    patch = [
+        picture((pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu())
+        for pixels in (found.mask.expand(3, -1, -1), found.pattern)
+    ]
+    told = f"{found.area:.1%} of the image; cosine {found.cosine:.3f} with it"
+    return [
+        pictures(
+            "The smallest patch that makes images look alike to the encoder",
+            ("where", "what"),
+            [("patch", told, patch)],
+            text=found.summary,
+        ),
+        notes("What the search in the encoder does not tell", found.limits),
+    ]
 
 
 def _screened(guarded: Guarded) -> list[Section]:

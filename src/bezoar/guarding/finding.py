@@ -19,6 +19,7 @@ from bezoar.engine import (
 )
 from bezoar.engine.dispatch import read_all
 from bezoar.errors import InputError, StorageError
+from bezoar.guarding.diagnosing import diagnosed
 from bezoar.guarding.ledger import Ledger
 from bezoar.guarding.pairing import search
 from bezoar.guarding.screening import screened
@@ -30,8 +31,8 @@ from bezoar.guarding.verify import (
     save_verified,
     verify,
 )
-from bezoar.models import fingerprint, load_model, save_model
-from bezoar.results import Detection, Repair, Screening
+from bezoar.models import backbone_of, fingerprint, load_model, save_model
+from bezoar.results import Detection, Diagnosis, Repair, Screening
 from bezoar.storage import (
     load_detection,
     read_object,
@@ -55,6 +56,7 @@ class Findings:
         unreadable: Files that are no images.
         repair: Of an image-text model, for what is found and what is forgotten come
             of one search.
+        diagnosis: What the search for a trigger says about an encoder.
         key: Digest of all that these depend on.
     """
 
@@ -66,6 +68,7 @@ class Findings:
     unreadable: tuple[Unreadable, ...]
     key: str
     repair: Repair | None = None
+    diagnosis: Diagnosis | None = None
 
 
 def find(task: Task, ledger: Ledger) -> Findings:
@@ -90,7 +93,10 @@ def find(task: Task, ledger: Ledger) -> Findings:
     model = task.model if task.model is not None else _learnt(task, ledger)
     if task.model is not None:
         ledger.pass_over("learn", "skipped", "not needed: a model was given")
-    scored, key = _scored(task, ledger, model)
+    # Of one of ours the detector sees the part that gives the vectors.
+    seen = backbone_of(model) if model is not None and task.is_encoder else model
+    scored, key = _scored(task, ledger, seen)
+    diagnosis = diagnosed(task, ledger, model)
     found, unreadable = scored or (None, ())
     if verified is not None:
         unreadable = verified.unreadable
@@ -102,6 +108,7 @@ def find(task: Task, ledger: Ledger) -> Findings:
         found=found,
         unreadable=unreadable,
         key=key,
+        diagnosis=diagnosis,
     )
 
 
@@ -109,6 +116,7 @@ def _found_in_pairs(task: Task, ledger: Ledger, verified: Verified | None) -> Fi
     ledger.pass_over("screen", "cannot run", "captions take the place of labels")
     ledger.pass_over("learn", "skipped", "not needed: a model was given")
     done, key = search(task, ledger)
+    diagnosed(task, ledger, None)
     repair, unreadable = done or (None, ())
     return Findings(
         verified=verified,

@@ -227,6 +227,8 @@ def _to_repair(
         if not _needs_detection(task.tools.repair):
             return model
         reason = "not asked for: name a repair of encoders, such as mimic"
+        if findings.diagnosis is not None and findings.diagnosis.found:
+            reason += "; the diagnosis speaks for it"
     elif found is None:
         reason, status = (
             "nothing was scored, so there is nothing to forget",

@@ -14,6 +14,7 @@ from bezoar.guarding.ledger import ON_REQUEST, Step
 from bezoar.guarding.verify import Verified
 from bezoar.results import (
     Detection,
+    Diagnosis,
     Evaluation,
     PurificationReport,
     Repair,
@@ -41,6 +42,7 @@ class Guarded:
             with the others.
         screening: What the look at the whole set came to.
         detection: The scores and the verdict.
+        diagnosis: What the search for a trigger says about an encoder.
         plan: What became of each image.
         purification: What the purifier did to each image.
         repair: How the model forgot.
@@ -57,6 +59,7 @@ class Guarded:
     verified: Verified | None
     screening: Screening | None
     detection: Detection | None
+    diagnosis: Diagnosis | None
     plan: Plan
     purification: PurificationReport | None
     repair: Repair | None
@@ -118,6 +121,7 @@ def conclude(
         verified=findings.verified,
         screening=findings.screening,
         detection=findings.found,
+        diagnosis=findings.diagnosis,
         plan=cleaned.plan,
         purification=cleaned.purified.report if cleaned.purified else None,
         repair=healed.repair,
@@ -132,7 +136,9 @@ def _status(findings: Findings, steps: tuple[Step, ...]) -> Status:
     on_request = any(s.name == "detect" and s.reason == ON_REQUEST for s in steps)
     if "found" in (screened, detected):
         return "found"
-    if detected == "look":
+    # A trigger in an encoder is a reason to look: it says nothing about these images.
+    suspected = findings.diagnosis is not None and findings.diagnosis.found
+    if detected == "look" or suspected:
         return "look"
     if detected == "nothing found":
         return "nothing found"
@@ -153,6 +159,8 @@ def _sentences(
         findings.found is None or findings.screening.found
     ):
         told.append(findings.screening.summary)
+    if findings.diagnosis is not None:
+        told.append(findings.diagnosis.summary)
     if status == "not looked":
         told.append("Nothing was judged, so this says nothing about the set.")
     if cleaned.clean is not None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bezoar.detect import CognitiveDistillation, NeighborOutlier
+from bezoar.detect import CognitiveDistillation, EncoderInversion, NeighborOutlier
 from bezoar.engine import Detector, Purifier
 from bezoar.errors import InputError
 from bezoar.models import Architecture
@@ -19,6 +19,7 @@ STEPS: dict[str, str] = {
     "screen": "look for noise that makes images unlearnable",
     "learn": "train a classifier on the set, where none is given",
     "detect": "score every image, and judge",
+    "diagnose": "look for a trigger in an encoder that was given",
     "decide": "say what becomes of each image, by the rule",
     "purify": "take noise out of the images that the rule says so of",
     "write": "write the set without the poison, in the format that came in",
@@ -82,6 +83,7 @@ class Tools:
     Attributes:
         detector: Finds the poison; None takes Cognitive Distillation, and for an
             encoder local density among its features.
+        diagnosis: Looks for a trigger in an encoder.
         purifier: Takes noise out of images.
         repair: Makes a classifier forget what was flagged; or, for an encoder, one of
             the repairs that need no detection, such as ``MIMIC()``.
@@ -95,6 +97,7 @@ class Tools:
     """
 
     detector: Detector | None = None
+    diagnosis: EncoderInversion = field(default_factory=EncoderInversion)
     purifier: Purifier = field(default_factory=ShortcutSqueezing)
     repair: Any = field(default_factory=Unlearning)
     pair_repair: Any = field(default_factory=UBT)

@@ -18,8 +18,10 @@ from bezoar.guarding.settings import Guard, Tools, check_steps
 from bezoar.models import (
     Architecture,
     DualEncoder,
+    backbone_of,
     fingerprint,
     load_dual_encoder,
+    load_encoder,
     load_model,
 )
 from bezoar.report import Decisions
@@ -208,11 +210,14 @@ def make_task(
     folder = Path(out)
     check_place(folder, source)
     given = model if model is not None else encoder
-    classes = len(source.class_names) if model is not None else 0
     loaded = given if not isinstance(given, str) else None
-    if isinstance(given, str):
+    if isinstance(encoder, str):
+        loaded = load_encoder(encoder, unsafe_pickle=unsafe_pickle)
+    elif isinstance(model, str):
         loaded = load_model(
-            given, num_classes=classes or None, unsafe_pickle=unsafe_pickle
+            model,
+            num_classes=len(source.class_names) or None,
+            unsafe_pickle=unsafe_pickle,
         )
     if loaded is not None and encoder is None:
         check_classes(loaded, source)
@@ -232,7 +237,11 @@ def make_task(
         tools=tools,
         skip=check_steps(skip),
         decisions=decisions or Decisions(by_id={}),
-        image_size=image_size_for(source, asked=image_size, model=loaded),
+        image_size=image_size_for(
+            source,
+            asked=image_size,
+            model=None if loaded is None else backbone_of(loaded),
+        ),
         seed=seed,
         runtime=runtime,
         command=command,

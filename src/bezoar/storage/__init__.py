@@ -5,6 +5,7 @@ from bezoar.storage.detections import (
     load_detection,
     save_detection,
 )
+from bezoar.storage.diagnoses import load_diagnosis, plain_diagnosis, save_diagnosis
 from bezoar.storage.plain import as_plain, read_json, read_object, write_json
 from bezoar.storage.purifications import (
     load_purification,
@@ -22,13 +23,16 @@ __all__ = [
     "as_plain",
     "check_column_names",
     "load_detection",
+    "load_diagnosis",
     "load_purification",
     "load_purification_report",
     "load_repair",
+    "plain_diagnosis",
     "read_json",
     "read_object",
     "read_table",
     "save_detection",
+    "save_diagnosis",
     "save_purification",
     "save_repair",
     "write_json",
