@@ -25,7 +25,7 @@ from bezoar.train import Training, train_classifier
 
 NUM_IMAGES, NUM_REFERENCE, NUM_CHECKED, NUM_TIMED = 5000, 1000, 500, 20
 PROTOCOL = Training(epochs=15, batch_size=64)
-METHOD = CognitiveDistillation.quick()
+METHOD = CognitiveDistillation()
 RATE = 0.05
 # Three standard errors, of the quantile of the reference and of the count checked.
 ALARMS = RATE + 3 * (RATE * (1 - RATE) * (1 / NUM_REFERENCE + 1 / NUM_CHECKED)) ** 0.5
