@@ -12,7 +12,10 @@ STAMP = $(VENV)/.bezoar-installed
 # other packages are resolved, may bring gigabytes of CUDA.
 PIP = $(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt
 # One thread per worker, and no look at the network from within a test.
-PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m pytest -n $(JOBS)
+PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal
+# What the documentation shows runs as a reader runs it: without the checks of shapes
+# and types and without the look at every line, either of which doubles its time.
+AS_SHOWN = -o addopts='-q --import-mode=importlib --strict-markers'
 CHECKS = lint types test-all docs-check recipes-short
 
 .DEFAULT_GOAL := help
@@ -70,7 +73,8 @@ recipes: $(STAMP) ## every claim on small data, into build/recipes.json
 	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --out build/recipes.json $(RECIPE_OPTIONS)
 
 test-all: $(STAMP)
-	@$(PYTEST) --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=95
+	@$(PYTEST) -m 'not example' --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=95
+	@$(PYTEST) -m example $(AS_SHOWN) tests
 
 docs-check: $(STAMP)
 	@$(RUN) docs/build.py --check

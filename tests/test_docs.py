@@ -94,6 +94,7 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.example
 @pytest.mark.parametrize("page", pages_with("python"), ids=str)
 @pytest.mark.usefixtures("folder")
 def test_examples_in_python_run(page: Path) -> None:
@@ -105,6 +106,7 @@ def test_examples_in_python_run(page: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.example
 @pytest.mark.skipif(not build.has_commands(), reason="there is no command line yet")
 @pytest.mark.parametrize("page", pages_with("console"), ids=str)
 @pytest.mark.usefixtures("folder")

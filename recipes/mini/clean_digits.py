@@ -39,6 +39,12 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     claims.equal("clean_accused", len(accused), 0)
     flagged = sum(found.verdict.num_flagged for found in verdicts)
     claims.equal("clean_flagged", flagged, 0)
+    differences = [
+        suspects - controls
+        for found in verdicts
+        for suspects, controls in rates(found).values()
+    ]
+    claims.reported("largest difference by nature", max(differences, default=0.0))
     named = 0
     for seed, width in POISONED:
         attack = BadNets(poison_rate=0.05)

@@ -114,6 +114,7 @@ def test_pairs_get_a_page_with_their_captions(
 
 
 @pytest.mark.slow
+@pytest.mark.example
 def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
     src = Path(__file__).parent.parent.parent / "src"
     done = subprocess.run(

@@ -131,7 +131,8 @@ def test_a_backdoor_that_did_not_take_is_nothing_to_forget() -> None:
 def test_steps_that_make_nothing_better_leave_the_model_and_say_so() -> None:
     data, _ = pairs()
     model, before = Table(backdoor=True), weights(Table(backdoor=True))
-    result = replace(QUICK, lr=3.0).repair(  # so long strides only do harm
+    wild = replace(QUICK, lr=3.0, forget_loss="constraint", keep_weight=0.0)
+    result = wild.repair(  # so long strides only do harm
         model, data=data, reference=Table(backdoor=False), runtime=FLOAT
     )
     assert result.status == "stopped"

@@ -205,10 +205,28 @@ def test_the_best_state_comes_back_when_trusted_pairs_suffer() -> None:
         settings=wild,
         runtime=FLOAT,
     )
-    assert "trusted pairs rose" in done.stop_reason
+    assert "trusted pairs stayed more than 5% up for 4 checks" in done.stop_reason
     first, kept = done.history[0], done.history[done.kept]
     assert kept["keep_loss"] <= 1.05 * first["keep_loss"]
     assert done.history[-1]["keep_loss"] > 1.05 * first["keep_loss"]
+
+
+def test_a_loss_that_rises_and_comes_back_does_not_end_the_forgetting() -> None:
+    data, _ = pairs()
+    done = unlearn(
+        Table(backdoor=True),
+        data=data,
+        forget=sevens(),
+        normal=torch.arange(100, 600),
+        margin=0.1,
+        settings=replace(FORGETTING, lr=0.1, forget_weight=100.0),
+        runtime=FLOAT,
+    )
+    rise = [row["keep_loss"] / done.history[0]["keep_loss"] for row in done.history]
+    assert max(rise[:4]) > 1.05  # early, and for two checks
+    assert rise[done.kept] <= 1.05
+    assert done.reached
+    assert "were forgotten" in done.stop_reason
 
 
 def test_the_last_state_can_be_had_for_controls() -> None:

@@ -102,7 +102,7 @@ class CognitiveDistillation:
     threshold: Threshold = "auto"
     sigmas: float = 1.0
     false_discovery_rate: float = 0.10
-    min_transplant_excess: float = 0.15
+    min_transplant_excess: float = 0.2
     review_rate: float = 0.05
     num_masks: int = 0
 

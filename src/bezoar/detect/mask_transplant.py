@@ -160,7 +160,7 @@ def acquitted_classes(
         The labels.
 
     Example:
-        >>> acquitted_classes({0: (0.9, 0.8), 3: (0.33, 0.30)}, min_excess=0.15)
+        >>> acquitted_classes({0: (0.9, 0.8), 3: (0.33, 0.30)}, min_excess=0.2)
         [3]
     """
     return [
