@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bezoar.bench import transfer
 from bezoar.bench.plain_data import read_plain
 from bezoar.data import noise_images
 from bezoar.errors import InputError
@@ -48,7 +49,7 @@ def test_either_order_of_axes_is_read(tmp_path: Path) -> None:
 
 def test_no_victim_was_shown_to_the_energy_that_ships() -> None:
     first, count = train_energy.POOL
-    assert first >= mini.NUM_FEATURES + mini.NUM_POOL
+    assert first >= transfer.NUM_FEATURES + transfer.NUM_POOL
     assert SIZES["paper"].victims <= first
     assert first + count <= min(train_energy.VALIDATION[0], mini.VALIDATION)
     card = load_energy("cifar10-nf32").card

@@ -1,13 +1,30 @@
-"""Linear layers on frozen features, many at once: the victims of transfer poison."""
+"""Transfer poison and its victims: linear layers on frozen features, many at once."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bezoar.runtime import generator
-from bezoar.shapes import Float, Int64
+from bezoar.attacks import BullseyePolytope
+from bezoar.attacks.bullseye_polytope import Features
+from bezoar.bench.recipe import cifar10, off_grid
+from bezoar.data import ImageData
+from bezoar.metrics import psnr
+from bezoar.runtime import Runtime, generator
+from bezoar.shapes import Float, Int64, UInt8
+
+FROG, SHIP = 6, 8  # the chosen images show frogs, and are to be taken for ships
+NUM_FEATURES = 5000
+"""Training images that the network with the features learns from; the first ones."""
+NUM_POOL = 3000
+"""Training images after these that transfer sets are drawn from."""
+_NUM_POISONS, _NUM_TEST, _PER_CLASS = 25, 2000, 50
+
+Arm = Callable[[ImageData], Tensor]
 
 _EPOCHS, _MILESTONES, _BATCH = 40, (15, 25, 35), 64
 _LR, _WEIGHT_DECAY = 0.1, 5e-4
@@ -69,6 +86,119 @@ def predicted(
     """
     logits: Tensor = _with_one(features) @ weights
     return logits.argmax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class TransferDrill:
+    """A transfer set, chosen images, and the poisons for each of them.
+
+    Attributes:
+        base: 500 images for the linear layers, 50 of each class.
+        rows: Places in it that poisons stand in for.
+        poisons: Those of the first chosen image first.
+        victims: The chosen images, which the clean layers get right.
+        test: Images of the test set.
+    """
+
+    base: ImageData
+    rows: Int64[Tensor, " k"]
+    poisons: ImageData
+    victims: UInt8[Tensor, "v c h w"]
+    test: ImageData
+
+    def judged(self, arm: Arm, *, features: Features, seed: int) -> dict[str, float]:
+        """Train a linear layer for each chosen image on what a defence left.
+
+        Args:
+            arm: The defence: from a set to its images.
+            features: From images in [0, 1] to vectors.
+            seed: Seeds the layers.
+
+        Returns:
+            Success of the poison, accuracy, and PSNR of what was defended.
+        """
+        base, poisons = arm(self.base), arm(self.poisons)
+        count = len(self.victims)
+        inputs = vectors(features, base).repeat(count, 1, 1)
+        inputs[:, self.rows] = vectors(features, poisons).unflatten(0, (count, -1))
+        heads = train_heads(inputs, self.base.labels, num_classes=10, seed=seed)
+        shown = vectors(features, self.victims)[:, None]
+        tested = vectors(features, self.test.images).expand(count, -1, -1)
+        right = predicted(heads, tested) == self.test.labels
+        return {
+            "success": (predicted(heads, shown) == SHIP).float().mean().item(),
+            "accuracy": right.float().mean().item(),
+            "psnr": psnr(self.base.images, base).clamp(max=99).mean().item(),
+        }
+
+
+def transfer_drill(
+    features: Features,
+    *,
+    num_victims: int,
+    attacked: Features | None = None,
+    seed: int,
+    runtime: Runtime,
+) -> TransferDrill:
+    """Draw a transfer set of CIFAR-10 and poison it once for each chosen image.
+
+    All images are shifted off the grid of their JPEG blocks.
+
+    Args:
+        features: From images in [0, 1] to vectors.
+        num_victims: How many images to choose.
+        attacked: What the attacker aims through; the features themselves.
+        seed: Seeds what is drawn.
+        runtime: Where and how to run.
+
+    Returns:
+        The drill.
+    """
+    pool = off_grid(cifar10("train", limit=NUM_POOL, skip=NUM_FEATURES))
+    pool = pool.take(torch.randperm(len(pool), generator=generator(seed, "transfer")))
+    few = [(pool.labels == c).nonzero().flatten()[:_PER_CLASS] for c in range(10)]
+    base = pool.take(torch.cat(few))
+    test = off_grid(cifar10("test", limit=_NUM_TEST))
+    heads = train_heads(
+        vectors(features, base.images)[None], base.labels, num_classes=10, seed=seed
+    )
+    guessed = predicted(heads, vectors(features, test.images)[None])[0]
+    is_victim = (test.labels == FROG) & (guessed == FROG)
+    victims = test.images[is_victim][:num_victims]
+    rows = (base.labels == SHIP).nonzero().flatten()[:_NUM_POISONS]
+    moved = BullseyePolytope.quick().moved(
+        base.images[rows].expand(len(victims), -1, -1, -1, -1),
+        victims,
+        features=[attacked or features],
+        runtime=runtime,
+    )
+    images = moved.flatten(0, 1)
+    poisons = ImageData(
+        images=images,
+        labels=torch.full((len(images),), SHIP),
+        ids=tuple(f"poison {i}" for i in range(len(images))),
+        class_names=base.class_names,
+    )
+    return TransferDrill(
+        base=base, rows=rows, poisons=poisons, victims=victims, test=test
+    )
+
+
+def vectors(
+    features: Features, images: UInt8[Tensor, "n c h w"]
+) -> Float[Tensor, "n d"]:
+    """Return the features of images as they are stored.
+
+    Args:
+        features: From images in [0, 1] to vectors.
+        images: The images.
+
+    Returns:
+        One vector for each.
+    """
+    with torch.no_grad():
+        parts = [features(x.float() / 255).float() for x in images.split(256)]
+    return torch.cat(parts)
 
 
 def _with_one(features: Tensor) -> Tensor:
