@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bezoar.data import PairData
-from bezoar.models import DualEncoder, embed_captions, embed_images
+from bezoar.models import DualEncoder, embed_captions, frozen_folded
 from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float
+
+_IN_CACHE = 128  # images at a time on a CPU: the maps of more leave its cache
 
 
 def similarities(
@@ -56,13 +59,44 @@ def image_vectors(
     Returns:
         Unit vectors on the CPU.
     """
-    network, parts, done = lent(model, runtime), list[Tensor](), 0
+    tower, parts, done = _image_tower(model, data, runtime), list[Tensor](), 0
+    size = runtime.batch_size
+    if runtime.device.type == "cpu":
+        size = min(size, _IN_CACHE)
     for images in data.images.split(runtime.batch_size):
-        with computing(runtime):
-            parts.append(embed_images(network, images, batch_size=len(images)))
+        with computing(runtime), torch.no_grad():
+            for part in images.split(size):
+                shown = part.to(runtime.device)
+                shown = shown.contiguous(memory_format=torch.channels_last)
+                parts.append(tower(shown.float() / 255).cpu())
         done += len(images)
         runtime.progress(Progress(stage=stage, done=done, total=len(data)))
     return torch.cat(parts)
+
+
+class _ImageTower(nn.Module):
+    """The image side of a model, as a module from images to vectors."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return unit vectors of images in [0, 1]."""
+        return self.model.encode_images(images)
+
+
+def _image_tower(model: DualEncoder, data: PairData, runtime: Runtime) -> nn.Module:
+    """Return a copy on the device; batch norms are folded where there are any."""
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return _ImageTower(lent(model, runtime))
+    probe = data.images[:1].expand(2, -1, -1, -1)
+    return frozen_folded(
+        _ImageTower(model),
+        device=runtime.device,
+        dtype=torch.float32,  # ``computing`` says what it computes in
+        images=torch.cat([data.images[:2], probe])[:2].float() / 255,
+    )
 
 
 def lent(model: DualEncoder, runtime: Runtime) -> DualEncoder:
