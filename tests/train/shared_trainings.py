@@ -14,15 +14,19 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed, nn
 
-from bezoar.data import noise_images
+from bezoar.data import digit_pairs, noise_images
 from bezoar.errors import InputError
-from bezoar.models import simclr
+from bezoar.models import TinyClip, WordTokenizer, simclr
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import (
+    ClipTraining,
     EncoderTraining,
     EnergyTraining,
     Training,
+    VAETraining,
     train_classifier,
+    train_clip,
+    train_dvae,
     train_energy,
     train_simclr,
 )
@@ -60,6 +64,32 @@ def encoder(runtime: Runtime) -> nn.Module:
     )
 
 
+def autoencoder(runtime: Runtime) -> nn.Module:
+    settings = VAETraining(
+        epochs=2,
+        batch_size=15,
+        width=4,
+        latent_width=8,
+        input_noise=0.05,
+        perturbation_start_rate=0.5,
+        lr=1e-3,
+    )
+    return train_dvae(DATA, settings=settings, seed=5, runtime=runtime).network
+
+
+def pair_model(runtime: Runtime) -> nn.Module:
+    data = digit_pairs("victim", num_pairs=38)
+    words = WordTokenizer.from_captions(data.captions)
+    settings = ClipTraining(epochs=2, batch_size=25, augment="crop_flip")
+    return train_clip(
+        TinyClip(words, resolution=24, seed=1),
+        data=data,
+        settings=settings,
+        seed=2,
+        runtime=runtime,
+    )
+
+
 class Stop(Exception):
     pass
 
@@ -84,6 +114,8 @@ def main() -> None:
         "resumed": classifier(resumable),
         "classifier": classifier(runtime),
         "encoder": encoder(runtime),
+        "autoencoder": autoencoder(runtime),
+        "pairs": pair_model(runtime),
         "energy": train_energy(DATA.images, settings=ENERGY, runtime=runtime),
     }
     tensors = {

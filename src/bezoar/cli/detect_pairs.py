@@ -23,11 +23,9 @@ from bezoar.cli.failures import DONE, FOUND
 from bezoar.cli.mending_pairs import read_pairs
 from bezoar.cli.options import (
     READING,
-    RUNNING,
     Column,
     Data,
     Reading,
-    Running,
     Spec,
     method_type,
     parse,
@@ -36,12 +34,14 @@ from bezoar.cli.pair_options import Pairing
 from bezoar.cli.progress import bars
 from bezoar.cli.runs import Run, check_outside, digest
 from bezoar.cli.sets import fingerprint_of
+from bezoar.cli.spreading import SPREADING, Spreading
 from bezoar.cli.text import say, say_json
 from bezoar.data import PairSource, Unreadable
-from bezoar.errors import EmptyError, InputError
+from bezoar.engine import PairBlockDetector, detect_pair_source
+from bezoar.errors import InputError
 from bezoar.models import DualEncoder, fingerprint, load_dual_encoder
 from bezoar.report import write_page
-from bezoar.results import Detection, Scores
+from bezoar.results import Detection
 from bezoar.runtime import Runtime
 from bezoar.storage import RunLock, save_detection
 
@@ -79,7 +79,7 @@ def detect_pairs(
     json: bool = False,
     unsafe_pickle: bool = False,
     reading: OmitArgPrefixes[Reading] = READING,
-    running: OmitArgPrefixes[Running] = RUNNING,
+    running: OmitArgPrefixes[Spreading] = SPREADING,
     words: Suppress[Fixed[tuple[str, ...]]] = (),
 ) -> int:
     """Rank pairs of images and captions by suspicion.
@@ -144,21 +144,24 @@ class _Asked:
     seed: int
     command: str
 
-    @property
-    def given(self) -> dict[str, object]:
+    def check(self) -> None:
+        """Refuse a reference that the method does not look at.
+
+        Raises:
+            InputError: If there is one.
+        """
         takes = inspect.signature(self.method.detect).parameters
         if self.reference is not None and "reference" not in takes:
             raise InputError(
                 f"expected no --reference for {name_of(self.method)}, got one; leave "
                 "it out"
             )
-        known = {"reference": self.reference} if "reference" in takes else {}
-        return {"model": self.model, **known}
 
 
 def _scan(asked: _Asked, folder: Path, *, runtime: Runtime) -> Outcome:
     images = asked.source.images
     side = asked.model.resolution
+    asked.check()
     settings = {"method": name_of(asked.method), **asdict(asked.method)}
     data_key = fingerprint_of(images, report=runtime.progress)
     prints = {"data": data_key, "model": fingerprint(asked.model)}
@@ -210,31 +213,22 @@ def _detected(
     asked: _Asked, *, runtime: Runtime
 ) -> tuple[Detection, tuple[Unreadable, ...]]:
     size = (asked.model.resolution, asked.model.resolution)
-    if not hasattr(asked.method, "score"):  # it looks at all pairs together
+    if not isinstance(asked.method, PairBlockDetector):  # it looks at all together
+        if runtime.engine is not None:
+            raise InputError(
+                f"expected no engine for {name_of(asked.method)}, which looks at all "
+                "pairs at once, got one; leave it out"
+            )
         data, unreadable = read_pairs(asked.source, size, report=runtime.progress)
         found: Detection = asked.method.detect(
-            data, seed=asked.seed, runtime=runtime, **asked.given
+            data, model=asked.model, seed=asked.seed, runtime=runtime
         )
         return found, unreadable
-    parts: list[Scores] = []
-    bad: list[Unreadable] = []
-    for block in asked.source.blocks(runtime.block_size, image_size=size):
-        bad += block.unreadable
-        if block.data is not None:
-            scored = asked.method.score(
-                block.data, seed=asked.seed, runtime=runtime, **asked.given
-            )
-            parts.append(scored)
-    if not parts:
-        first = f" ({bad[0].id!r}: {bad[0].reason})" if bad else ""
-        raise EmptyError(
-            f"expected images with captions in {asked.source.spec!r}, found none that "
-            f"can be read{first}; give another set"
-        )
-    found = asked.method.conclude(
-        Scores.join(parts),
-        class_names=asked.source.class_names,
+    return detect_pair_source(
+        asked.source,
+        method=asked.method,
+        model=asked.model,
+        reference=asked.reference,
         seed=asked.seed,
-        seconds=0.0,
+        runtime=runtime,
     )
-    return found, tuple(bad)

@@ -11,6 +11,7 @@ from bezoar.engine.dispatch import (
 from bezoar.engine.features import feature_pass
 from bezoar.engine.local import BlockSource, collect, run_blocks, sample_source
 from bezoar.engine.masks import masked_worst
+from bezoar.engine.pairs import PairBlockDetector, detect_pair_source
 from bezoar.engine.purify import (
     BlockPurifier,
     PurifiedSource,
@@ -29,6 +30,7 @@ __all__ = [
     "Checked",
     "Detector",
     "FeatureDetector",
+    "PairBlockDetector",
     "PurifiedSource",
     "Purifier",
     "RayEngine",
@@ -36,6 +38,7 @@ __all__ = [
     "SetDetector",
     "check_classes",
     "collect",
+    "detect_pair_source",
     "detect_source",
     "detect_together",
     "detect_with",

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from bezoar.data import Block, ImageData, Unreadable, join
+from bezoar.data import Block, ImageData, PairBlock, Unreadable, join
 from bezoar.data.sampling import Sampler
 from bezoar.engine.blocks import (
     BlockScores,
@@ -230,11 +230,11 @@ class _Finished:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """The work on a block, here or elsewhere."""
+    """The work on a block of images or pairs, here or elsewhere."""
 
-    work: Callable[[ImageData], Any]
+    work: Callable[[Any], Any]
 
-    def __call__(self, block: Block) -> _Finished:
+    def __call__(self, block: Block | PairBlock) -> _Finished:
         data = block.data
         return _Finished(
             index=block.index,

@@ -34,6 +34,7 @@ from bezoar.metrics.similarities import (
     computing,
     image_vectors,
     lent,
+    scoring_copy,
     similarities,
 )
 from bezoar.metrics.zero_shot import ZeroShot, zero_shot_classifier, zero_shot_head
@@ -67,6 +68,7 @@ __all__ = [
     "purity",
     "represent",
     "ridge_probe",
+    "scoring_copy",
     "separability",
     "shortcut_audit",
     "similarities",

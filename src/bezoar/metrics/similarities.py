@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bezoar.data import PairData
 from bezoar.models import DualEncoder, embed_captions, frozen_folded
 from bezoar.runtime import Progress, Runtime
-from bezoar.shapes import Float
+from bezoar.shapes import Float, UInt8
 
 _IN_CACHE = 128  # images at a time on a CPU: the maps of more leave its cache
 
@@ -36,9 +36,10 @@ def similarities(
     Returns:
         Cosines in [-1, 1] on the CPU.
     """
-    seen = image_vectors(model, data, stage=stage, runtime=runtime)
+    network = scoring_copy(model, data.images, runtime=runtime)
+    seen = image_vectors(network, data, stage=stage, runtime=runtime)
     with computing(runtime):
-        return (seen * embed_captions(lent(model, runtime), data.captions)).sum(1)
+        return (seen * embed_captions(network, data.captions)).sum(1)
 
 
 def image_vectors(
@@ -59,7 +60,8 @@ def image_vectors(
     Returns:
         Unit vectors on the CPU.
     """
-    tower, parts, done = _image_tower(model, data, runtime), list[Tensor](), 0
+    network = scoring_copy(model, data.images, runtime=runtime)
+    parts, done = list[Tensor](), 0
     size = runtime.batch_size
     if runtime.device.type == "cpu":
         size = min(size, _IN_CACHE)
@@ -68,7 +70,7 @@ def image_vectors(
             for part in images.split(size):
                 shown = part.to(runtime.device)
                 shown = shown.contiguous(memory_format=torch.channels_last)
-                parts.append(tower(shown.float() / 255).cpu())
+                parts.append(network.encode_images(shown.float() / 255).cpu())
         done += len(images)
         runtime.progress(Progress(stage=stage, done=done, total=len(data)))
     return torch.cat(parts)
@@ -86,16 +88,44 @@ class _ImageTower(nn.Module):
         return self.model.encode_images(images)
 
 
-def _image_tower(model: DualEncoder, data: PairData, runtime: Runtime) -> nn.Module:
-    """Return a copy on the device; batch norms are folded where there are any."""
-    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
-        return _ImageTower(lent(model, runtime))
-    probe = data.images[:1].expand(2, -1, -1, -1)
-    return frozen_folded(
+def scoring_copy(
+    model: DualEncoder, images: UInt8[Tensor, "n c h w"], *, runtime: Runtime
+) -> DualEncoder:
+    """Return a copy of a model that scores with less work, and learns no more.
+
+    It is on the device, in eval mode, without gradients, and its image tower's batch
+    norms are folded. Scoring block by block, make it once: what it is given is given
+    back where it is such a copy already.
+
+    Args:
+        model: The caller's model; it is left as it was.
+        images: Some images, to check the folding with.
+        runtime: Where to run.
+
+    Returns:
+        The copy.
+    """
+    has_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if not has_norms:
+        return model if _is_ready(model, runtime) else lent(model, runtime)
+    tower = frozen_folded(
         _ImageTower(model),
         device=runtime.device,
         dtype=torch.float32,  # ``computing`` says what it computes in
-        images=torch.cat([data.images[:2], probe])[:2].float() / 255,
+        images=images[torch.arange(2) % len(images)].float() / 255,
+    )
+    copied = tower.model
+    assert isinstance(copied, DualEncoder)
+    return copied
+
+
+def _is_ready(model: DualEncoder, runtime: Runtime) -> bool:
+    wanted = runtime.device
+    return not model.training and all(
+        not weight.requires_grad
+        and weight.device.type == wanted.type
+        and wanted.index in (None, weight.device.index)
+        for weight in model.parameters()
     )
 
 

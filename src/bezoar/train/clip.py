@@ -7,9 +7,12 @@ and on the order, as that of every training.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,12 +20,13 @@ from torch import Tensor
 from bezoar.data.pairs import PairData
 from bezoar.errors import DivergedError, InputError
 from bezoar.models.dual_encoder import MAX_LOG_SCALE, DualEncoder, distinct
+from bezoar.models.weights import fingerprint
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float, Int64
 from bezoar.train.augment import crop_and_flip
 from bezoar.train.clip_losses import clip_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
-from bezoar.train.ranks import check_alone
+from bezoar.train.ranks import Ranks, check_alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +84,8 @@ def train_clip(
         settings: The protocol.
         objective: What is minimised.
         seed: Seeds the order and the augmentation.
-        runtime: Where and how to run.
+        runtime: Where and how to run; with ``distributed`` several processes share
+            the training, with the usual objective alone.
 
     Returns:
         The trained copy in eval mode on the CPU.
@@ -89,15 +94,22 @@ def train_clip(
         InputError: If there are fewer than two pairs.
         DivergedError: If the loss is not finite.
     """
-    check_alone(runtime, "image-text models")
+    if objective is not contrast:
+        check_alone(runtime, "image-text models with an objective of its own")
+    ranks = Ranks.of(runtime)
     if len(data) < 2:
         raise InputError(
             f"expected at least 2 pairs to train on, got {len(data)}; give more"
         )
     network = copy.deepcopy(model).to(runtime.device).train()
-    training = _Training(network, data, settings, objective, runtime)
+    if ranks.size > 1:
+        smallest = min(settings.batch_size, len(data), _rest(len(data), settings))
+        ranks.check(_key(model, data, settings, seed), batch_size=smallest)
+        objective = partial(_shared_contrast, ranks)
+    training = _Training(network, data, settings, objective, runtime, ranks)
     for epoch in range(settings.epochs):
-        loss = training.epoch(epoch, generator(seed, "train-clip", epoch))
+        with ranks.synced(network):
+            loss = training.epoch(epoch, generator(seed, "train-clip", epoch))
         if not math.isfinite(loss):
             raise DivergedError(
                 f"expected a finite loss, got {loss} in epoch {epoch + 1}; lower lr "
@@ -117,6 +129,31 @@ def train_clip(
     return network.eval().cpu()
 
 
+def _shared_contrast(ranks: Ranks, model: DualEncoder, batch: PairBatch) -> Tensor:
+    """Return the loss of all pairs, in all processes; each encodes its share."""
+    size = len(batch.images)
+    seen = model.encode_images(ranks.share(batch.images))
+    told = model.encode_texts(ranks.share(batch.ids))
+    return clip_loss(
+        ranks.whole(seen, size), ranks.whole(told, size), log_scale=model.log_scale
+    )
+
+
+def _rest(total: int, settings: ClipTraining) -> int:
+    """Return the pairs of an epoch's last batch."""
+    rest = total % settings.batch_size
+    return rest if 2 * rest >= settings.batch_size else settings.batch_size
+
+
+def _key(model: DualEncoder, data: PairData, settings: ClipTraining, seed: int) -> str:
+    """Return what has to be the same in all processes."""
+    digest = hashlib.blake2b(digest_size=16)
+    told = [asdict(settings), seed, fingerprint(model), data.captions]
+    digest.update(json.dumps(told, default=str).encode())
+    digest.update(data.images.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 class _Training:
     def __init__(
         self,
@@ -125,8 +162,10 @@ class _Training:
         settings: ClipTraining,
         objective: PairObjective,
         runtime: Runtime,
+        ranks: Ranks,
     ) -> None:
         self.network, self.settings, self.objective = network, settings, objective
+        self.ranks = ranks
         self.dtype = runtime.compute_dtype()
         self.images = data.images.to(runtime.device)
         texts, self.text_of = distinct(data.captions)
@@ -177,7 +216,7 @@ class _Training:
         with torch.autocast(device.type, self.dtype, enabled=half):
             value = self.objective(self.network, batch)
         self.optimizer.zero_grad()
-        value.backward()
+        self.ranks.backward(value, self.network, weight=1 / self.ranks.size)
         self.optimizer.step()
         with torch.no_grad():
             self.network.log_scale.clamp_(0, MAX_LOG_SCALE)

@@ -22,7 +22,7 @@ from bezoar.models import fingerprint
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float
-from bezoar.train.ranks import check_alone
+from bezoar.train.ranks import Ranks
 from bezoar.train.vae_checkpoint import VAECheckpoint
 
 
@@ -139,16 +139,25 @@ def dvae_loss(
         + kl_weight max(kl, nats) + energy, and the two errors and the mean square of
         the perturbation by themselves. The maximum has no slope below the limit.
     """
-    alone = (image - images).square().mean()
-    both = ((image + perturbation).clamp(0, 1) - images).square().mean()
-    energy = perturbation.square().mean()
-    loss = alone + both
+    parts = torch.stack(
+        [
+            (image - images).square().mean(),
+            ((image + perturbation).clamp(0, 1) - images).square().mean(),
+            perturbation.square().mean(),
+        ]
+    )
+    return _weighed(parts, kl, settings=settings, epoch=epoch), parts.detach()
+
+
+def _weighed(parts: Tensor, kl: Tensor, *, settings: VAETraining, epoch: int) -> Tensor:
+    alone, both, energy = parts
+    loss: Tensor = alone + both
     if settings.kl_weight > 0:
         loss = loss + settings.kl_weight * kl.clamp(min=settings.nats)
     if settings.perturbation_weight > 0 and settings.limits_energy(epoch):
         bounded = energy.clamp(min=settings.perturbation_mse)
         loss = loss + settings.perturbation_weight * bounded
-    return loss, torch.stack([alone, both, energy]).detach()
+    return loss
 
 
 def train_dvae(
@@ -171,7 +180,8 @@ def train_dvae(
         stage: What the progress and the checkpoint are called.
         seed: Seeds the first weights, the order and the noise.
         runtime: Where and how to run; with ``work_dir`` a killed training goes on from
-            its last epoch, and a finished one is not done again.
+            its last epoch, and a finished one is not done again. With ``distributed``
+            the first process keeps it.
 
     Returns:
         The network and the curves.
@@ -186,8 +196,8 @@ def train_dvae(
         >>> sorted(found.history[0])
         ['both', 'energy', 'kl', 'psnr', 'reconstruction']
     """
-    check_alone(runtime, "D-VAE")
     check_labelled(data)
+    ranks = Ranks.of(runtime)
     network = _first(data, settings=settings, start=start, stage=stage, seed=seed)
     network = network.to(runtime.device).to(  # type: ignore[call-overload]
         memory_format=torch.channels_last
@@ -202,25 +212,30 @@ def train_dvae(
     )
     stored = data.images.to(runtime.device), data.labels.to(runtime.device)
     history = checkpoint.load(network, adam)
+    size = min(settings.batch_size, len(data))
+    ranks.check(checkpoint.key, batch_size=size, done=len(history))
     for epoch in range(len(history), settings.epochs):
         for group in adam.param_groups:
             group["lr"] = settings.lr * _cosine(epoch / settings.epochs)
-        means = _epoch(
-            network,
-            adam,
-            *stored,
-            settings=settings,
-            epoch=epoch,
-            key=(seed, f"dvae.{stage}"),
-            runtime=runtime,
-        )
+        with ranks.synced(network):
+            means = _epoch(
+                network,
+                adam,
+                *stored,
+                settings=settings,
+                epoch=epoch,
+                key=(seed, f"dvae.{stage}"),
+                dtype=runtime.compute_dtype(),
+                ranks=ranks,
+            )
         if not math.isfinite(means["kl"] + means["both"]):
             raise DivergedError(
                 f"expected a finite loss, got {means} in epoch {epoch + 1} of the "
                 f"stage {stage!r}; lower lr ({settings.lr})"
             )
         history = (*history, means)
-        checkpoint.save(network, adam, history=history)
+        if ranks.leads:
+            checkpoint.save(network, adam, history=history)
         shown = {"kl": means["kl"], "psnr": means["psnr"]}
         runtime.progress(
             Progress(stage=stage, done=epoch + 1, total=settings.epochs, metrics=shown)
@@ -290,11 +305,12 @@ def _epoch(
     settings: VAETraining,
     epoch: int,
     key: tuple[int, str],
-    runtime: Runtime,
+    dtype: torch.dtype,
+    ranks: Ranks,
 ) -> dict[str, float]:
     network.train()
     seed, stream = key
-    device, dtype = images.device, runtime.compute_dtype()
+    device = images.device
     order = torch.randperm(len(images), generator=generator(seed, stream, epoch))
     size = min(settings.batch_size, len(images))
     batches = order.to(device)[: len(images) // size * size].view(-1, size)
@@ -302,26 +318,27 @@ def _epoch(
     drawn.manual_seed(generator(seed, stream, epoch, "noise").initial_seed())
     sums = torch.zeros(4, device=device)
     for picked in batches:
-        shown = (images[picked].float() / 255).contiguous(
+        # Noise is drawn for the whole batch, whoever sees which part of it.
+        noisy = _drawn((size, *images.shape[1:]), settings.input_noise, drawn)
+        noise = _noise(network, size, drawn) if settings.kl_weight > 0 else None
+        own = ranks.share(picked)
+        shown = (images[own].float() / 255).contiguous(
             memory_format=torch.channels_last
         )
-        rows = labels[picked]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outcome = network(
-                _noisy(shown, settings.input_noise, drawn),
-                rows,
-                _noise(network, size, drawn) if settings.kl_weight > 0 else None,
+                shown if noisy is None else shown + ranks.share(noisy),
+                labels[own],
+                None if noise is None else ranks.share(noise),
             )
-        image, perturbation, mean, log_variance = outcome
-        kl = kl_per_location(mean, log_variance)
-        loss, parts = dvae_loss(
-            image, perturbation, shown, kl, settings=settings, epoch=epoch
+        loss, found = _loss(
+            outcome, shown, size, settings=settings, epoch=epoch, ranks=ranks
         )
         adam.zero_grad()
-        loss.backward()
+        ranks.backward(loss, network, weight=1 / ranks.size)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.grad_clip)
         adam.step()
-        sums += torch.cat([parts, kl.detach()[None]])  # no synchronisation in the loop
+        sums += found  # no synchronisation in the loop
     alone, both, energy, rate = (sums / len(batches)).tolist()
     return {
         "reconstruction": alone,
@@ -332,11 +349,43 @@ def _epoch(
     }
 
 
-def _noisy(images: Tensor, deviation: float, drawn: torch.Generator) -> Tensor:
+def _loss(
+    outcome: tuple[Tensor, ...],
+    shown: Tensor,
+    size: int,
+    *,
+    settings: VAETraining,
+    epoch: int,
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a batch, and its three errors and the rate."""
+    image, perturbation, mean, log_variance = outcome
+    if ranks.size == 1:
+        kl = kl_per_location(mean, log_variance)
+        loss, parts = dvae_loss(
+            image, perturbation, shown, kl, settings=settings, epoch=epoch
+        )
+        return loss, torch.cat([parts, kl.detach()[None]])
+    # The limits hold for the means over the batch, so all processes need them; images
+    # are of one size, and the mean over a batch is that of the means over its images.
+    terms = 1 + log_variance - mean.square() - log_variance.exp()
+    each = [
+        (image - shown).square().mean((1, 2, 3)),
+        ((image + perturbation).clamp(0, 1) - shown).square().mean((1, 2, 3)),
+        perturbation.square().mean((1, 2, 3)),
+        -0.5 * terms.mean((2, 3)).sum(1),
+    ]
+    means = ranks.whole(torch.stack([row.float() for row in each], dim=1), size).mean(0)
+    loss = _weighed(means[:3], means[3], settings=settings, epoch=epoch)
+    return loss, means.detach()
+
+
+def _drawn(
+    shape: tuple[int, ...], deviation: float, drawn: torch.Generator
+) -> Tensor | None:
     if deviation == 0:
-        return images
-    noise = torch.randn(images.shape, generator=drawn, device=images.device)
-    return images + deviation * noise
+        return None
+    return deviation * torch.randn(shape, generator=drawn, device=drawn.device)
 
 
 def _noise(network: DVAENet, size: int, drawn: torch.Generator) -> Tensor:
