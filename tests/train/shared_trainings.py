@@ -32,6 +32,7 @@ from bezoar.train import (
 )
 
 DATA = noise_images(50)
+PAIRS = digit_pairs("victim", num_pairs=38)
 ENERGY = EnergyTraining(
     num_filters=4, num_updates=6, batch_size=9, chain_steps=3, bank_size=18
 )
@@ -78,16 +79,30 @@ def autoencoder(runtime: Runtime) -> nn.Module:
 
 
 def pair_model(runtime: Runtime) -> nn.Module:
-    data = digit_pairs("victim", num_pairs=38)
-    words = WordTokenizer.from_captions(data.captions)
+    words = WordTokenizer.from_captions(PAIRS.captions)
     settings = ClipTraining(epochs=2, batch_size=25, augment="crop_flip")
     return train_clip(
         TinyClip(words, resolution=24, seed=1),
-        data=data,
+        data=PAIRS,
         settings=settings,
         seed=2,
         runtime=runtime,
     )
+
+
+@torch.no_grad()
+def what_they_do(
+    autoencoder: nn.Module, pair_model: nn.Module
+) -> dict[str, torch.Tensor]:
+    shown, perturbation, _, _ = autoencoder(DATA.images.float() / 255, DATA.labels)
+    assert isinstance(pair_model, TinyClip)
+    seen = pair_model.encode_images(PAIRS.images.float() / 255)
+    told = pair_model.encode_texts(pair_model.tokenize(PAIRS.captions))
+    return {
+        "output.image": shown.contiguous(),
+        "output.perturbation": perturbation.contiguous(),
+        "output.cosines": seen @ told.T,
+    }
 
 
 class Stop(Exception):
@@ -123,6 +138,7 @@ def main() -> None:
         for name, net in found.items()
         for key, value in net.state_dict().items()
     }
+    tensors |= what_they_do(found["autoencoder"], found["pairs"])
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / f"{rank}.safetensors")
     if is_shared:
