@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bezoar.bench import hostile, hostile_looks
+from bezoar.bench.guided import Guided
 from bezoar.bench.hostile_looks import LOOKS, look_at, watched
 from bezoar.bench.hostile_pages import _Tags
 
@@ -113,3 +114,17 @@ def test_the_program_in_a_pickle_would_run(
     pickle.loads(pickle.dumps(hostile.Bomb()))
     assert Path(hostile.MARK).exists()
     assert hostile_looks.SECONDS > 0
+
+
+def test_bytes_steer_what_is_made() -> None:
+    few, more = Guided(bytes(range(40))), Guided(bytes(range(40)))
+    assert [few.random() for _ in range(5)] == [more.random() for _ in range(5)]
+    assert [few.randrange(10) for _ in range(9)] == [
+        more.randrange(10) for _ in range(9)
+    ]
+    assert few.randbytes(3) == more.randbytes(3)
+    assert {Guided(bytes([first])).choice("abcd") for first in range(4)} == set("abcd")
+    used_up = Guided(b"\x07")
+    assert [used_up.getrandbits(3) for _ in range(3)] == [7, 0, 0]
+    assert hostile.image(Guided(bytes(99))) == hostile.image(Guided(bytes(99)))
+    look_at("tars", Guided(bytes(range(256))))
