@@ -1,6 +1,8 @@
 """Training of image-text models: losses with known values, schedules, a small run."""
 
 import math
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -9,11 +11,13 @@ from torch import nn
 from bezoar.data import PairData, digit_pairs, digit_prompts
 from bezoar.errors import DivergedError, InputError
 from bezoar.metrics import evaluate, zero_shot_classifier
-from bezoar.models import TinyClip, WordTokenizer
+from bezoar.models import DualEncoder, TinyClip, WordTokenizer, fingerprint
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import (
     ClipTraining,
+    PairBatch,
     clip_loss,
+    contrast,
     decay_groups,
     train_clip,
     unimodal_loss,
@@ -93,6 +97,44 @@ def test_training_changes_a_copy_and_follows_the_seed() -> None:
         for p, q in zip(one.parameters(), model.parameters(), strict=True)
     ]
     assert all(changed)
+
+
+@pytest.mark.parametrize("trainable", ["all", "image"])
+def test_a_killed_training_goes_on_to_the_same_model(
+    tmp_path: Path, trainable: Literal["all", "image"]
+) -> None:
+    data = digit_pairs("victim", num_pairs=32)
+    settings = ClipTraining(
+        epochs=3, batch_size=16, augment="crop_flip", trainable=trainable
+    )
+    start = TinyClip(WORDS, resolution=24)
+    straight = train_clip(start, data=data, settings=settings)
+    seen: list[int] = []
+
+    def kill(progress: Progress) -> None:
+        seen.append(progress.done)
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    runtime = Runtime(work_dir=tmp_path, progress=kill)
+    with pytest.raises(KeyboardInterrupt):
+        train_clip(start, data=data, settings=settings, runtime=runtime)
+    resumed = train_clip(start, data=data, settings=settings, runtime=runtime)
+    assert seen == [1, 2, 3]
+    assert fingerprint(resumed) == fingerprint(straight)
+
+
+def test_only_the_usual_objective_is_shared_or_kept(tmp_path: Path) -> None:
+    def own(model: DualEncoder, batch: PairBatch) -> torch.Tensor:
+        return contrast(model, batch) * 0.5
+
+    data, start = digit_pairs("victim", num_pairs=8), TinyClip(WORDS, resolution=24)
+    settings = ClipTraining(epochs=1, batch_size=8)
+    with pytest.raises(InputError, match="an objective of its own in one process"):
+        train_clip(start, data=data, objective=own, runtime=Runtime(distributed=True))
+    runtime = Runtime(work_dir=tmp_path)
+    train_clip(start, data=data, settings=settings, objective=own, runtime=runtime)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_text_tower_can_stay_as_it_was() -> None:

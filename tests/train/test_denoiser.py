@@ -1,5 +1,8 @@
 """Training of denoisers: it learns, it repeats, and its steps rise and fall."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +10,8 @@ from bezoar import DenoiserTraining, Runtime, train_denoiser
 from bezoar.data import noise_images
 from bezoar.errors import DivergedError, InputError
 from bezoar.models import fingerprint
+from bezoar.runtime import Progress
+from bezoar.train import forget_training
 
 IMAGES = torch.full((32, 3, 8, 8), 200, dtype=torch.uint8)
 SMALL = DenoiserTraining(
@@ -31,6 +36,27 @@ def test_it_repeats_from_its_seed() -> None:
         for seed in (0, 0, 1)
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
+    settings = replace(SMALL, epochs=3)
+    straight = train_denoiser(IMAGES, settings=settings)
+    seen: list[int] = []
+
+    def kill(progress: Progress) -> None:
+        seen.append(progress.done)
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    runtime = Runtime(work_dir=tmp_path, progress=kill)
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(IMAGES, settings=settings, runtime=runtime)
+    resumed = train_denoiser(IMAGES, settings=settings, runtime=runtime)
+    assert seen == [1, 2, 3]
+    assert fingerprint(resumed) == fingerprint(straight)
+    assert resumed.card["losses"] == straight.card["losses"]
+    forget_training(tmp_path)
+    assert not list(tmp_path.glob("*training*"))
 
 
 def test_steps_rise_and_fall() -> None:

@@ -17,6 +17,7 @@ from bezoar.data import (
     ImageData,
     noise_images,
     open_source,
+    shape_pairs,
     write_images,
     write_source,
 )
@@ -25,6 +26,10 @@ from bezoar.engine import detect_source, purify_source
 from bezoar.files import PARTIAL
 from bezoar.models import (
     Architecture,
+    TinyClip,
+    WordTokenizer,
+    save_denoiser,
+    save_dual_encoder,
     save_dvae,
     save_encoder,
     save_energy,
@@ -37,6 +42,8 @@ from bezoar.repair import MIMIC
 from bezoar.runtime import Runtime
 from bezoar.storage import save_detection, save_purification, save_repair
 from bezoar.train import (
+    ClipTraining,
+    DenoiserTraining,
     EncoderTraining,
     EnergyTraining,
     Training,
@@ -44,6 +51,8 @@ from bezoar.train import (
     energy,
     forget_training,
     train_classifier,
+    train_clip,
+    train_denoiser,
     train_dvae,
     train_energy,
     train_simclr,
@@ -73,6 +82,8 @@ def library_jobs(folder: Path) -> list[Job]:
         _training("D-VAE", _dvae, "dvae"),
         _training("SimCLR", _simclr, "encoder"),
         _training("BadEncoder", _bad_encoder, "encoder"),
+        _training("denoiser", _denoiser, "denoiser"),
+        _training("image-text model", _pair_model, "clip"),
         _mimic(),
     ]
 
@@ -233,6 +244,32 @@ def _dvae(place: Path) -> None:
         _few(), settings=settings, start=first.network, stage="fine", runtime=runtime
     )
     save_dvae(last.network, place / "dvae.safetensors")
+    forget_training(work)
+
+
+def _denoiser(place: Path) -> None:
+    settings = DenoiserTraining(
+        channels=(4, 4), num_blocks=1, epochs=5, batch_size=8, num_levels=20
+    )
+    work = place / "work"
+    net = train_denoiser(
+        _SMALL.images, settings=settings, runtime=replace(_FLOAT, work_dir=work)
+    )
+    save_denoiser(net, place / "denoiser.safetensors")
+    forget_training(work)
+
+
+def _pair_model(place: Path) -> None:
+    data = shape_pairs(32)
+    words = WordTokenizer.from_captions(data.captions)
+    work = place / "work"
+    net = train_clip(
+        TinyClip(words, resolution=24, seed=1),
+        data=data,
+        settings=ClipTraining(epochs=4, batch_size=16),
+        runtime=replace(_FLOAT, work_dir=work),
+    )
+    save_dual_encoder(net, place)
     forget_training(work)
 
 

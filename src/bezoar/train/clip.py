@@ -7,8 +7,6 @@ and on the order, as that of every training.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from bezoar.train.augment import crop_and_flip
 from bezoar.train.clip_losses import clip_loss
 from bezoar.train.clip_settings import ClipTraining, decay_groups
 from bezoar.train.ranks import Ranks, check_alone
+from bezoar.train.vae_checkpoint import VAECheckpoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +83,9 @@ def train_clip(
         settings: The protocol.
         objective: What is minimised.
         seed: Seeds the order and the augmentation.
-        runtime: Where and how to run; with ``distributed`` several processes share
-            the training, with the usual objective alone.
+        runtime: Where and how to run. With the usual objective, a killed training
+            with ``work_dir`` goes on from its last epoch (``forget_training`` removes
+            what is kept), and with ``distributed`` several processes share it.
 
     Returns:
         The trained copy in eval mode on the CPU.
@@ -102,12 +102,24 @@ def train_clip(
             f"expected at least 2 pairs to train on, got {len(data)}; give more"
         )
     network = copy.deepcopy(model).to(runtime.device).train()
+    checkpoint = VAECheckpoint.at(
+        runtime.work_dir if objective is contrast else None,
+        stage="clip",
+        settings={
+            **asdict(settings),
+            "seed": seed,
+            "model": fingerprint(model),
+            "captions": data.captions,
+        },
+        data=data,
+    )
     if ranks.size > 1:
-        smallest = min(settings.batch_size, len(data), _rest(len(data), settings))
-        ranks.check(_key(model, data, settings, seed), batch_size=smallest)
         objective = partial(_shared_contrast, ranks)
     training = _Training(network, data, settings, objective, runtime, ranks)
-    for epoch in range(settings.epochs):
+    history = checkpoint.load(network, training.optimizer)
+    smallest = min(len(data), _rest(len(data), settings))
+    ranks.check(checkpoint.key, batch_size=smallest, done=len(history))
+    for epoch in range(len(history), settings.epochs):
         with ranks.synced(network):
             loss = training.epoch(epoch, generator(seed, "train-clip", epoch))
         if not math.isfinite(loss):
@@ -115,6 +127,9 @@ def train_clip(
                 f"expected a finite loss, got {loss} in epoch {epoch + 1}; lower lr "
                 f"({settings.lr})"
             )
+        history = (*history, {"loss": loss})
+        if ranks.leads:
+            checkpoint.save(network, training.optimizer, history=history)
         runtime.progress(
             Progress(
                 stage="train",
@@ -143,15 +158,6 @@ def _rest(total: int, settings: ClipTraining) -> int:
     """Return the pairs of an epoch's last batch."""
     rest = total % settings.batch_size
     return rest if 2 * rest >= settings.batch_size else settings.batch_size
-
-
-def _key(model: DualEncoder, data: PairData, settings: ClipTraining, seed: int) -> str:
-    """Return what has to be the same in all processes."""
-    digest = hashlib.blake2b(digest_size=16)
-    told = [asdict(settings), seed, fingerprint(model), data.captions]
-    digest.update(json.dumps(told, default=str).encode())
-    digest.update(data.images.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 class _Training:

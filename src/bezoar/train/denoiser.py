@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from bezoar.checks import check_images
+from bezoar.data import ImageData
 from bezoar.errors import DivergedError, InputError
 from bezoar.models.diffusion import noised
 from bezoar.models.unet import UNet
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import UInt8
 from bezoar.train.ranks import check_alone
+from bezoar.train.vae_checkpoint import VAECheckpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +99,14 @@ def train_denoiser(
 ) -> UNet:
     """Train a denoiser on images that need no labels.
 
-    Repeatable from its seed on one machine. A killed training begins anew.
+    Repeatable from its seed on one machine.
 
     Args:
         images: The images.
         settings: How to train; ``DenoiserTraining.quick()`` for a CPU.
         seed: Seeds weights, batches, levels and noise.
-        runtime: Where and how to run.
+        runtime: Where and how to run; with ``work_dir`` a killed training goes on from
+            its last epoch (``forget_training`` removes what is kept).
 
     Returns:
         The network in eval mode on the CPU.
@@ -126,9 +129,16 @@ def train_denoiser(
         seed=seed,
     ).to(runtime.device)
     net.num_levels = settings.num_levels
-    adam, losses = torch.optim.AdamW(net.parameters(), lr=settings.lr), []
+    adam = torch.optim.AdamW(net.parameters(), lr=settings.lr)
+    checkpoint = VAECheckpoint.at(
+        runtime.work_dir,
+        stage="denoiser",
+        settings={**asdict(settings), "seed": seed},
+        data=_unlabelled(images),
+    )
+    history = checkpoint.load(net, adam)
     per_epoch = math.ceil(len(images) / settings.batch_size)
-    for epoch in range(settings.epochs):
+    for epoch in range(len(history), settings.epochs):
         stream = generator(seed, "denoiser", epoch)
         order = torch.randperm(len(images), generator=stream)
         sums = []
@@ -137,13 +147,15 @@ def train_denoiser(
                 total = per_epoch * settings.epochs
                 group["lr"] = settings.rate(epoch * per_epoch + place, total)
             sums.append(_step(net, adam, images[rows], stream=stream, runtime=runtime))
-        losses.append(torch.stack(sums).mean().item())
-        if not math.isfinite(losses[-1]):
+        loss = torch.stack(sums).mean().item()
+        if not math.isfinite(loss):
             raise DivergedError(
-                f"expected a finite loss, got {losses[-1]} in epoch {epoch + 1}; lower "
-                f"lr ({settings.lr})"
+                f"expected a finite loss, got {loss} in epoch {epoch + 1}; lower lr "
+                f"({settings.lr})"
             )
-        metrics = {"loss": losses[-1]}
+        metrics = {"loss": loss}
+        history = (*history, metrics)
+        checkpoint.save(net, adam, history=history)
         total = settings.epochs
         runtime.progress(
             Progress(stage="train", done=epoch + 1, total=total, metrics=metrics)
@@ -153,9 +165,18 @@ def train_denoiser(
         "seed": seed,
         "epochs": settings.epochs,
         "num_images": len(images),
-        "losses": losses,
+        "losses": [row["loss"] for row in history],
     }
     return net.cpu().eval().requires_grad_(False)
+
+
+def _unlabelled(images: Tensor) -> ImageData:
+    return ImageData(
+        images=images,
+        labels=torch.zeros(len(images), dtype=torch.int64),
+        ids=tuple(map(str, range(len(images)))),
+        class_names=("any",),
+    )
 
 
 def _step(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bezoar.data import ImageData
+from bezoar.data import ImageData, PairData
 from bezoar.train.checkpoint_file import (
     read_checkpoint,
     training_path,
@@ -42,7 +42,7 @@ class VAECheckpoint:
         *,
         stage: str,
         settings: Mapping[str, object],
-        data: ImageData,
+        data: ImageData | PairData,
     ) -> VAECheckpoint:
         """Return the checkpoint of one training.
 
@@ -50,7 +50,7 @@ class VAECheckpoint:
             work_dir: Folder of the run, or None.
             stage: Which training of the run it is.
             settings: All that decides the result besides the data.
-            data: The training set.
+            data: The training set; captions of pairs belong to the settings.
 
         Returns:
             The checkpoint; nothing is read or written yet.
