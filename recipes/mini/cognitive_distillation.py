@@ -1,7 +1,7 @@
 """Cognitive Distillation on CIFAR-10: poison found, triggers seen, nothing accused.
 
 Three networks are trained on 5,000 images each: 5 % with BadNets, 10 % with a blended
-pattern (at 5 % it is ranked little above 0.90), and all clean; then 3,000 rows of each
+pattern (at 5 % it is ranked little above 0.90), and all clean; then 2,000 rows of each
 set are scored with no knowledge of the poison. Settings and gates are the same for
 every seed.
 """
@@ -25,7 +25,7 @@ from bezoar.results import Detection, Poisoned
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
 
-NUM_IMAGES, NUM_SCORED, NUM_TEST = 5000, 3000, 2000
+NUM_IMAGES, NUM_SCORED, NUM_TEST = 5000, 2000, 2000
 PROTOCOL = Training(epochs=15, batch_size=64)
 METHOD = CognitiveDistillation()
 
@@ -82,7 +82,7 @@ def trained(data: ImageData, *, seed: int, runtime: Runtime) -> torch.nn.Module:
 
 
 def first(poisoned: Poisoned) -> Poisoned:
-    """Return the rows that are scored: the first 3,000, for the sake of time."""
+    """Return the rows that are scored: the first 2,000, for the sake of time."""
     rows = torch.arange(NUM_SCORED)
     return replace(
         poisoned,
