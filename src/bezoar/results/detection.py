@@ -14,6 +14,8 @@ from bezoar.errors import InputError
 from bezoar.results.provenance import Provenance
 from bezoar.shapes import Bool, Float, Int64, UInt8
 
+_PART = 1 << 16  # ranks at a time
+
 Status = Literal["found", "look", "nothing found", "not scoreable", "ranking"]
 
 
@@ -157,7 +159,10 @@ class Detection:
         """Place of each image by suspicion, 1 for the most suspicious."""
         ranks = torch.empty(len(self.ids), dtype=torch.int64)
         order = self.scores.argsort(descending=True, stable=True)
-        ranks[order] = torch.arange(1, len(self.ids) + 1)
+        first = 1
+        for part in order.split(_PART):  # a whole row of numbers would be one too many
+            ranks[part] = torch.arange(first, first + len(part))
+            first += len(part)
         return ranks
 
     def keep(self, data: ImageData) -> ImageData:

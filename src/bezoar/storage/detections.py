@@ -167,7 +167,8 @@ def _path_of(name: str) -> str:
 
 def _removed_rows(detection: Detection) -> list[tuple[object, ...]]:
     flagged = detection.flagged.nonzero().flatten()
-    worst_first = flagged[detection.ranks[flagged].argsort()]
+    order = detection.scores[flagged].argsort(descending=True, stable=True)
+    worst_first = flagged[order]  # as the ranks of all say, at the cost of a few
     scores = detection.scores[worst_first].tolist()
     return [
         (detection.ids[i], score, detection.reasons[i])
