@@ -10,7 +10,7 @@ import pytest
 
 from bezoar.bench.fault_jobs import ALL_DONE, blocks, kept, library_jobs
 from bezoar.bench.fault_places import little_room
-from bezoar.bench.faults import Tally, files, is_whole, leftovers
+from bezoar.bench.faults import Job, Tally, _killed, files, is_whole, leftovers
 from bezoar.bench.recipe import Claims
 from bezoar.files import atomic
 from bezoar.storage import write_json
@@ -66,6 +66,20 @@ def test_every_job_comes_to_its_end_and_says_how_far_it_is(tmp_path: Path) -> No
         assert len(files(place, job.results)) >= 2
         assert leftovers(place) == []
         assert all(is_whole(path) for path in place.rglob("*"))
+
+
+def test_a_moment_that_comes_too_late_in_a_new_folder_is_moved(tmp_path: Path) -> None:
+    job = Job(
+        name="quick",
+        work=lambda place: place.mkdir(exist_ok=True),
+        results=(),
+        progress=lambda _: 0,
+    )
+    moments, tally = [0.8], Tally()
+    for expected in (0.72, 0.72):  # what went on takes less time: that is as it is
+        assert not _killed(job, tmp_path / "new", moments, 1.0, tally)
+        assert moments == [pytest.approx(expected)]
+    assert tally.moments == []
 
 
 def test_half_a_file_is_noticed(tmp_path: Path) -> None:
