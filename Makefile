@@ -19,7 +19,7 @@ AS_SHOWN = -o addopts='-q --import-mode=importlib --strict-markers'
 CHECKS = lint types test-all docs-check recipes-short
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fmt lint types docs bench recipes torture check
+.PHONY: help setup demo test fmt lint types docs bench recipes torture release check
 .PHONY: test-all docs-check recipes-short
 
 help:
@@ -84,6 +84,9 @@ recipes-short: $(STAMP)
 
 torture: $(STAMP) ## a hundred kills, full disks, hostile files: is anything lost?
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) recipes/run.py faults $(RECIPE_OPTIONS)
+
+release: ## wheel, sources and bill of materials into dist, built twice and tried
+	@python3 recipes/release.py
 
 check: $(STAMP) ## all of it: what CI runs
 	@all=$$(date +%s); for step in $(CHECKS); do \
