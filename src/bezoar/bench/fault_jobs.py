@@ -83,7 +83,7 @@ def library_jobs(folder: Path) -> list[Job]:
         _training("SimCLR", _simclr, "encoder"),
         _training("BadEncoder", _bad_encoder, "encoder"),
         _training("denoiser", _denoiser, "denoiser"),
-        _training("image-text model", _pair_model, "clip"),
+        _training("image-text model", _pair_model, "clip", weights="model"),
         _mimic(),
     ]
 
@@ -126,8 +126,10 @@ def blocks(place: Path, *, done: str) -> int:
     return len(list(place.glob("**/blocks/[0-9]*.parquet")))
 
 
-def _training(name: str, work: Callable[[Path], None], result: str) -> Job:
-    results = (f"{result}.safetensors", f"{result}.json")
+def _training(
+    name: str, work: Callable[[Path], None], result: str, *, weights: str = ""
+) -> Job:
+    results = (f"{weights or result}.safetensors", f"{result}.json")
     done = results[1]
     return Job(
         name=name,
