@@ -1,7 +1,11 @@
 """The two passes against stubs, one image at a time, and what is told of them."""
 
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,6 +112,41 @@ def test_other_labels_change_what_is_subtracted_alone() -> None:
     _, one = run_pass(net, DATA, **settings)  # type: ignore[arg-type]
     _, two = run_pass(net, swapped, **settings)  # type: ignore[arg-type]
     assert not one.allclose(two, atol=1e-3)
+
+
+class Backwards:
+    """An engine whose last block is done first, by another copy of the work."""
+
+    def __init__(self) -> None:
+        self.num_items = 0
+
+    @contextmanager
+    def running(
+        self, work: Callable[[Any], Any], items: Iterator[Any], *, device: torch.device
+    ) -> Iterator[Iterator[Any]]:
+        assert device.type == "cpu"
+        there = pickle.loads(pickle.dumps(work))
+        every = list(items)
+        self.num_items += len(every)
+        yield map(there, reversed(every))
+
+
+def test_workers_of_an_engine_come_to_the_same_bytes() -> None:
+    data = noise_images(150)
+    nets = tuple(
+        DVAENet(2, width=4, latent_width=8, image_size=(8, 8), seed=s).eval()
+        for s in (0, 1)
+    )
+    engine = Backwards()
+    runtimes = Runtime(), Runtime(engine=engine, block_size=100)
+    here, there = (
+        TINY.purify(data, networks=nets, runtime=runtime)  # type: ignore[arg-type]
+        for runtime in runtimes
+    )
+    assert engine.num_items == 2 * 3  # two stages; 64, 64 and 22 images
+    assert here.data.images.equal(there.data.images)
+    for name, value in here.extras.items():
+        assert value.equal(there.extras[name]), name
 
 
 def test_columns_are_those_computed_by_hand() -> None:

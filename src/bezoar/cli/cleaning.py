@@ -128,7 +128,7 @@ def _purified(
             runtime=runtime,
         )
         return done.report, done.unreadable, done.images
-    if runtime.engine is not None:
+    if runtime.engine is not None and not getattr(task.method, "uses_engine", False):
         raise InputError(
             f"expected no --engine ray for {name_of(task.method)}, which looks at all "
             "images at once, got it; leave it out"

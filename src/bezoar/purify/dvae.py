@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -104,6 +104,9 @@ class DVAE:
     rounding: Literal["nearest", "floor"] = "nearest"
     warm_start: bool = False
     alarm_gap: float | None = None
+
+    uses_engine: ClassVar[bool] = True
+    """Its passes over the images do; the training stays in this process."""
 
     def __post_init__(self) -> None:
         wholes = self.epochs, self.batch_size, self.width, self.latent_width

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -47,46 +49,115 @@ def run_pass(
         rounding: Of grey levels.
         stage: What the progress and the noise are called.
         seed: Seeds the noise, one stream per image content.
-        runtime: Where and how to run.
+        runtime: Where and how to run; an engine's workers get blocks of images.
 
     Returns:
         The images, and what was subtracted from them, in float16.
     """
     _check_fits(network, data)
-    device = runtime.device
-    net = copy.deepcopy(network).eval().requires_grad_(False).to(device)
-    tile = _CPU_TILE if device.type == "cpu" else runtime.batch_size
+    work = _Pass(
+        network=network,
+        reconstruct=reconstruct,
+        sample=sample,
+        rounding=rounding,
+        stage=stage,
+        seed=seed,
+        runtime=_inside(runtime),
+    )
     images = torch.empty_like(data.images)
     shown = torch.empty(data.images.shape, dtype=torch.float16)
-    for first in range(0, len(data), tile):
-        part = slice(first, min(first + tile, len(data)))
-        keys = content_keys(data.images[part])
+    if runtime.engine is None:
+        size = work.tile
+    else:  # whole tiles to each: then it does not matter who computes them
+        size = max(1, runtime.block_size // work.tile) * work.tile
+    rows = torch.arange(len(data)).split(size)
+    items = (
+        (place, data.images[part], data.labels[part]) for place, part in enumerate(rows)
+    )
+    done = 0
+    with (
+        nullcontext(map(work, items))
+        if runtime.engine is None
+        else runtime.engine.running(work, items, device=runtime.device)
+    ) as finished:
+        for place, *result in finished:
+            images[rows[place]], shown[rows[place]] = result
+            done += len(rows[place])
+            runtime.progress(
+                Progress(stage=f"purify {stage}", done=done, total=len(data))
+            )
+    return images, shown
 
-        def noise(name: str, keys: Sequence[str] = keys) -> Tensor | None:
-            if not sample:
+
+def _inside(runtime: Runtime) -> Runtime:
+    """Return where to run the work on a part, here or on a worker it is sent to."""
+    here = replace(runtime, progress=Runtime().progress, work_dir=None)
+    if runtime.engine is None:
+        return here
+    return replace(here, engine=None, device=torch.device(runtime.device.type))
+
+
+class _Pass:
+    """What a pass does to some images; a worker gets it once."""
+
+    def __init__(
+        self,
+        *,
+        network: DVAENet,
+        reconstruct: bool,
+        sample: bool,
+        rounding: Literal["nearest", "floor"],
+        stage: str,
+        seed: int,
+        runtime: Runtime,
+    ) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.reconstruct, self.sample, self.rounding = reconstruct, sample, rounding
+        self.stage, self.seed, self.runtime = stage, seed, runtime
+
+    @property
+    def tile(self) -> int:
+        """Images per kernel call."""
+        is_cpu = self.runtime.device.type == "cpu"
+        return _CPU_TILE if is_cpu else self.runtime.batch_size
+
+    def __call__(self, item: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:
+        """Return the place of a part, its images, and what was subtracted."""
+        place, images, labels = item
+        self.network.to(self.runtime.device)
+        parts = [
+            self._tile(*part)
+            for part in zip(
+                images.split(self.tile), labels.split(self.tile), strict=True
+            )
+        ]
+        left, found = zip(*parts, strict=True)
+        return place, torch.cat(left), torch.cat(found)
+
+    @torch.inference_mode()
+    def _tile(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        net, device, keys = self.network, self.runtime.device, content_keys(images)
+
+        def noise(name: str) -> Tensor | None:
+            if not self.sample:
                 return None
             drawn = keyed_noise(
-                net, keys, name=f"{stage}.{name}", seed=seed, device=device
+                net, keys, name=f"{self.stage}.{name}", seed=self.seed, device=device
             )
-            return _filled(drawn, tile)
+            return _filled(drawn, self.tile)
 
-        given = _filled(data.images[part], tile).to(device).float() / 255
-        labels = _filled(data.labels[part], tile).to(device)
-        with torch.inference_mode():
-            features, mean, log_variance = net.encode(given)
-            latent = net.latent(mean, log_variance, noise("perturbation"))
-            found = net.perturbation(latent, labels, features=features)
-            left = (given - found).clamp(0, 1)
-            if reconstruct:
-                _, mean, log_variance = net.encode(left)
-                left = net.reconstruct(net.latent(mean, log_variance, noise("image")))
-        count = part.stop - part.start
-        images[part] = stored(left[:count], rounding=rounding).cpu()
-        shown[part] = found[:count].half().cpu()
-        runtime.progress(
-            Progress(stage=f"purify {stage}", done=part.stop, total=len(data))
-        )
-    return images, shown
+        given = _filled(images, self.tile).to(device).float() / 255
+        rows = _filled(labels, self.tile).to(device)
+        features, mean, log_variance = net.encode(given)
+        latent = net.latent(mean, log_variance, noise("perturbation"))
+        found = net.perturbation(latent, rows, features=features)
+        left = (given - found).clamp(0, 1)
+        if self.reconstruct:
+            _, mean, log_variance = net.encode(left)
+            left = net.reconstruct(net.latent(mean, log_variance, noise("image")))
+        count = len(images)
+        stored_left = stored(left[:count], rounding=self.rounding).cpu()
+        return stored_left, found[:count].half().cpu()
 
 
 def keyed_noise(
