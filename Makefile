@@ -13,9 +13,6 @@ STAMP = $(VENV)/.bezoar-installed
 PIP = $(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt
 # One thread per worker, and no look at the network from within a test.
 PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal
-# What the documentation shows runs as a reader runs it: without the checks of shapes
-# and types and without the look at every line, either of which doubles its time.
-AS_SHOWN = -o addopts='-q --import-mode=importlib --strict-markers'
 CHECKS = lint types test-all docs-check recipes-short
 
 .DEFAULT_GOAL := help
@@ -72,9 +69,11 @@ bench: $(STAMP) ## our speed against the plain loop of the paper
 recipes: $(STAMP) ## every claim on small data, into build/recipes.json
 	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --out build/recipes.json $(RECIPE_OPTIONS)
 
+# Coverage is that of the other tests: it would slow down what the pages show, and the
+# lines that these reach are not looked at closely by them.
 test-all: $(STAMP)
 	@$(PYTEST) -m 'not example' --cov=bezoar --cov-report=term:skip-covered --cov-fail-under=95
-	@$(PYTEST) -m example $(AS_SHOWN) tests
+	@$(PYTEST) -m example tests
 
 docs-check: $(STAMP)
 	@$(RUN) docs/build.py --check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -84,6 +84,25 @@ class Runtime:
     work_dir: Path | None = None
     engine: Engine | None = None
     distributed: bool = False
+
+    def for_parts(self) -> Runtime:
+        """Return where and how to run the work on one part, here or on a worker.
+
+        Returns:
+            A runtime that keeps nothing. One for an engine can be sent to its workers:
+            it reports to nobody, and computes in the type that this machine chose, on
+            whichever device of this kind the worker was given.
+        """
+        here = replace(self, work_dir=None)
+        if self.engine is None:
+            return here
+        return replace(
+            here,
+            progress=_silent,
+            engine=None,
+            dtype=self.compute_dtype(),
+            device=torch.device(self.device.type),
+        )
 
     def compute_dtype(self) -> torch.dtype:
         """Return the type that networks compute in.

@@ -140,4 +140,4 @@ def test_a_long_recipe_may_take_longer(
     (tmp_path / "long.py").write_text("LONG = True\n")
     monkeypatch.setattr(runner, "run", note)
     assert runner.main(["--folder", str(tmp_path), "--limit", "10"]) == 0
-    assert limits == [("brief", 10.0), ("long", 20.0)]
+    assert limits == [("brief", 10.0), ("long", 40.0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterator
-from dataclasses import Field, asdict, dataclass, replace
+from dataclasses import Field, asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from bezoar.data import Block, PairData, PairSource, Unreadable
@@ -124,9 +124,7 @@ class _Scoring:
     reference: DualEncoder | None
     seed: int
     runtime: Runtime
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_fast", {})
+    fast: dict[str, DualEncoder] = field(default_factory=dict, init=False)
 
     def __call__(self, data: Any) -> Scores:
         return self.method.score(
@@ -139,11 +137,10 @@ class _Scoring:
 
     def _made(self, name: str, data: PairData) -> DualEncoder:
         # Once in each process, where it runs: a worker may have another device.
-        fast = cast(dict[str, DualEncoder], self._fast)  # type: ignore[attr-defined]
-        if name not in fast:
+        if name not in self.fast:
             given = getattr(self, name)
-            fast[name] = scoring_copy(given, data.images, runtime=self.runtime)
-        return fast[name]
+            self.fast[name] = scoring_copy(given, data.images, runtime=self.runtime)
+        return self.fast[name]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Generic, TypeVar
 
-import torch
-
 from bezoar.runtime import Progress, Runtime
 
 T = TypeVar("T")
@@ -67,20 +65,12 @@ class Relay:
             runtime: Of the whole run.
 
         Returns:
-            A runtime that reports here. One for an engine can be sent to its workers:
-            it reports to nobody, and computes in the type that this machine chose, on
-            whichever device of this kind the worker was given.
+            A runtime that reports here, or one that an engine can send to its workers.
         """
-        here = replace(runtime, progress=self.within_block, work_dir=None)
+        here = runtime.for_parts()
         if runtime.engine is None:
-            return here
-        return replace(
-            here,
-            progress=Runtime().progress,
-            engine=None,
-            dtype=runtime.compute_dtype(),
-            device=torch.device(runtime.device.type),
-        )
+            return replace(here, progress=self.within_block)
+        return here
 
 
 class OnDemand(Generic[T]):

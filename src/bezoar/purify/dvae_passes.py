@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -56,13 +56,13 @@ def run_pass(
     """
     _check_fits(network, data)
     work = _Pass(
-        network=network,
+        network=copy.deepcopy(network).eval().requires_grad_(False),
         reconstruct=reconstruct,
         sample=sample,
         rounding=rounding,
         stage=stage,
         seed=seed,
-        runtime=_inside(runtime),
+        runtime=runtime.for_parts(),
     )
     images = torch.empty_like(data.images)
     shown = torch.empty(data.images.shape, dtype=torch.float16)
@@ -89,31 +89,17 @@ def run_pass(
     return images, shown
 
 
-def _inside(runtime: Runtime) -> Runtime:
-    """Return where to run the work on a part, here or on a worker it is sent to."""
-    here = replace(runtime, progress=Runtime().progress, work_dir=None)
-    if runtime.engine is None:
-        return here
-    return replace(here, engine=None, device=torch.device(runtime.device.type))
-
-
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Pass:
     """What a pass does to some images; a worker gets it once."""
 
-    def __init__(
-        self,
-        *,
-        network: DVAENet,
-        reconstruct: bool,
-        sample: bool,
-        rounding: Literal["nearest", "floor"],
-        stage: str,
-        seed: int,
-        runtime: Runtime,
-    ) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.reconstruct, self.sample, self.rounding = reconstruct, sample, rounding
-        self.stage, self.seed, self.runtime = stage, seed, runtime
+    network: DVAENet
+    reconstruct: bool
+    sample: bool
+    rounding: Literal["nearest", "floor"]
+    stage: str
+    seed: int
+    runtime: Runtime
 
     @property
     def tile(self) -> int:
