@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bezoar.bench.machine import commit, machine
 from bezoar.bench.recipe import cifar10, off_grid
-from bezoar.models import EnergyNet, save_energy
+from bezoar.models import EnergyNet, load_energy, save_energy
 from bezoar.purify import calibrate_steps
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import EnergyTraining, train_energy
@@ -47,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--start", help="name or file of a network to go on from")
     parser.add_argument("--work", type=Path, help="folder for checkpoints")
     parser.add_argument("--updates", type=int, help="another number of updates")
     parser.add_argument("--minutes", type=float, help="stop after this long")
@@ -63,6 +64,7 @@ def main() -> int:
     net = train_energy(
         pool,
         settings=settings,
+        start=None if options.start is None else load_energy(options.start),
         minutes=options.minutes,
         seed=options.seed,
         runtime=runtime,

@@ -10,7 +10,7 @@ from torch import Tensor
 from bezoar import Progress, Runtime
 from bezoar.data import noise_images
 from bezoar.errors import DivergedError, InputError, StorageError
-from bezoar.models import fingerprint
+from bezoar.models import EnergyNet, fingerprint
 from bezoar.train import EnergyTraining, forget_training, train_energy
 from bezoar.train.energy import _begin, _learn, _window
 from bezoar.train.energy_health import WINDOW, Health
@@ -36,7 +36,7 @@ def weights(settings: EnergyTraining, *, seed: int = 0) -> list[Tensor]:
 
 def test_an_update_pulls_real_images_below_the_chains() -> None:
     settings = replace(SMALL, lr=1e-2)
-    state = _begin(IMAGES, settings=settings, seed=0)
+    state = _begin(IMAGES, settings=settings, start=None, seed=0)
     real = torch.full((8, 3, 8, 8), 0.5)
     walked = -real
     gaps = [
@@ -49,7 +49,7 @@ def test_an_update_pulls_real_images_below_the_chains() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_the_bank_goes_on_from_chains_or_real_images(rate: float) -> None:
     settings = replace(SMALL, rejuvenation_rate=rate, chain_steps=1, step_size=1e-6)
-    state = _begin(IMAGES, settings=settings, seed=0)
+    state = _begin(IMAGES, settings=settings, start=None, seed=0)
     before = state.bank.clone()
     _window(state, IMAGES, 20, settings=settings, seed=0, runtime=FLOAT)
     # steps this small leave chains where they were, so what moved is a new image
@@ -167,6 +167,36 @@ def test_a_step_size_far_too_large_is_found_out() -> None:
 def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="expected"):
         replace(SMALL, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_network_is_taken_up_and_left_as_it_was(tmp_path: Path) -> None:
+    first = train_energy(IMAGES, settings=SMALL, runtime=FLOAT)
+    before = fingerprint(first)
+    still = replace(SMALL, lr=1e-12, average_rate=0.0)
+    nets = [
+        train_energy(
+            IMAGES,
+            settings=still,
+            start=start,
+            runtime=replace(FLOAT, work_dir=tmp_path),
+        )
+        for start in (first, None)
+    ]
+    assert fingerprint(first) == before
+    for old, new in zip(first.parameters(), nets[0].parameters(), strict=True):
+        torch.testing.assert_close(old, new, atol=1e-6, rtol=0)
+    told = {"start": before, "updates": WINDOW, "seed": 0}
+    found = nets[0].card["start"]
+    assert isinstance(found, dict)
+    assert {key: found[key] for key in told} == told
+    assert "start" not in nets[1].card  # and the other's checkpoint was not taken
+    assert fingerprint(nets[1]) != fingerprint(nets[0])
+
+
+def test_a_network_of_other_sizes_is_no_start() -> None:
+    start = EnergyNet(num_filters=8, image_size=(8, 8))
+    with pytest.raises(InputError, match=r"\(4, 1, 3, \(8, 8\)\).*got \(8, "):
+        train_energy(IMAGES, settings=SMALL, start=start, runtime=FLOAT)
 
 
 def test_too_few_images_are_refused() -> None:

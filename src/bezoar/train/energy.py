@@ -19,6 +19,7 @@ from bezoar.checks import check_images
 from bezoar.errors import InputError
 from bezoar.models.energy import EnergyNet
 from bezoar.models.langevin import langevin, shared_noise
+from bezoar.models.weights import fingerprint
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float, Int64, UInt8
 from bezoar.train.augment import crop_and_flip
@@ -37,6 +38,7 @@ def train_energy(
     images: UInt8[Tensor, "n c h w"],
     *,
     settings: EnergyTraining = _DEFAULT,
+    start: EnergyNet | None = None,
     minutes: float | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
@@ -51,6 +53,8 @@ def train_energy(
     Args:
         images: At least one batch of images.
         settings: How to train; ``EnergyTraining.quick()`` for a CPU.
+        start: A network of the same sizes to go on from, such as one that ships; it is
+            left as it was. Chains and optimiser begin anew; the card tells of it.
         minutes: Stop after this long; None goes on to the end. With ``work_dir`` the
             next call takes it up from there; 0 returns what the checkpoint holds.
         seed: Seeds weights, batches and chains.
@@ -64,7 +68,7 @@ def train_energy(
         quantiles of the energies of ``images``.
 
     Raises:
-        InputError: If there are too few images.
+        InputError: If there are too few images, or ``start`` has other sizes.
 
     Example:
         >>> from bezoar.data import noise_images
@@ -84,8 +88,9 @@ def train_energy(
         )
     stored = images.to(runtime.device)
     ranks = Ranks.of(runtime)
-    state = _begin(stored, settings=settings, seed=seed)
-    key = key_of({**asdict(settings), "seed": seed}, images)
+    state = _begin(stored, settings=settings, start=start, seed=seed)
+    begun = {} if start is None else {"start": fingerprint(start)}
+    key = key_of({**asdict(settings), "seed": seed, **begun}, images)
     if runtime.work_dir is not None:
         state.load(runtime.work_dir, key=key)
     ranks.check(key, batch_size=settings.batch_size, done=state.update)
@@ -93,7 +98,7 @@ def train_energy(
     until = math.inf if minutes is None else time.perf_counter() + 60 * minutes
     while state.update < settings.num_updates and _is_before(until, ranks):
         last = min(state.update + WINDOW, settings.num_updates)
-        start = time.perf_counter()
+        began = time.perf_counter()
         gaps, drift = _window(
             state,
             stored,
@@ -103,7 +108,7 @@ def train_energy(
             runtime=runtime,
             ranks=ranks,
         )
-        state.seconds += time.perf_counter() - start
+        state.seconds += time.perf_counter() - began
         mean, std = state.bank.mean().item(), state.bank.std().item()
         metrics = health.check(
             last, gaps=gaps, drift=drift, bank_mean=mean, bank_std=std
@@ -119,14 +124,21 @@ def train_energy(
         runtime.progress(
             Progress(stage="train", done=last, total=total, metrics=metrics)
         )
-    return _finished(state, images, settings=settings, seed=seed)
+    net = _finished(state, images, settings=settings, seed=seed)
+    if start is not None:
+        told = ("name", "updates", "minutes", "seed", "commit")
+        before = {k: start.card[k] for k in told if k in start.card}
+        net.card = {**net.card, "start": {**begun, **before}}
+    return net
 
 
 def _is_before(until: float, ranks: Ranks) -> bool:
     return bool(ranks.led(torch.tensor(float(time.perf_counter() < until))))
 
 
-def _begin(stored: Tensor, *, settings: EnergyTraining, seed: int) -> EnergyState:
+def _begin(
+    stored: Tensor, *, settings: EnergyTraining, start: EnergyNet | None, seed: int
+) -> EnergyState:
     net = EnergyNet(
         num_filters=settings.num_filters,
         patch_size=settings.patch_size,
@@ -134,6 +146,14 @@ def _begin(stored: Tensor, *, settings: EnergyTraining, seed: int) -> EnergyStat
         image_size=(stored.shape[2], stored.shape[3]),
         seed=seed,
     ).to(stored.device)
+    if start is not None:
+        wanted, given = _sizes(net), _sizes(start)
+        if wanted != given:
+            raise InputError(
+                f"expected a network to start from of the sizes {wanted} (filters, "
+                f"patch, channels, image), got {given}; change settings, or images"
+            )
+        net.load_state_dict(start.state_dict())
     stream = generator(seed, "energy-bank")
     rows = torch.randint(len(stored), (settings.bank_size,), generator=stream)
     bank = _real(stored, rows, settings=settings, stream=stream)
@@ -144,6 +164,10 @@ def _begin(stored: Tensor, *, settings: EnergyTraining, seed: int) -> EnergyStat
         bank=bank,
         curves=[],
     )
+
+
+def _sizes(net: EnergyNet) -> tuple[object, ...]:
+    return net.num_filters, net.patch_size, net.in_channels, tuple(net.image_size)
 
 
 def _health(stored: Tensor, *, curves: list[dict[str, float]]) -> Health:
