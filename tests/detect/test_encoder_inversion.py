@@ -13,7 +13,7 @@ from bezoar.detect.trigger_inversion import Search, pairwise_cosine, smallest_pa
 from bezoar.errors import DivergedError, InputError, ModelError
 from bezoar.runtime import generator
 
-METHOD = EncoderInversion(steps=150, num_restarts=3, lr=0.2)
+METHOD = EncoderInversion(lr=0.2, cosine_target=0.99)
 
 
 class Mixed(nn.Module):
@@ -133,6 +133,8 @@ def test_what_cannot_be_searched_is_refused() -> None:
         METHOD.diagnose(Mixed(strength=0.0), data=dim(1))
     with pytest.raises(InputError, match="between 0 and 1"):
         EncoderInversion(threshold=1.5)
+    with pytest.raises(InputError, match=r"from 0 to num_restarts \(3\), got 4"):
+        EncoderInversion(num_windows=4)
     broken = Mixed(strength=0.0)
     with torch.no_grad():
         broken.weight.fill_(torch.nan)

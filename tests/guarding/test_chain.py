@@ -44,7 +44,12 @@ QUICK = Tools(
 
 
 SHORT = EncoderInversion(
-    steps=5, num_restarts=1, batch_size=8, cosine_target=0.1, threshold=1e-6
+    num_windows=0,
+    steps=5,
+    num_restarts=1,
+    batch_size=8,
+    cosine_target=0.1,
+    threshold=1e-6,
 )
 
 

@@ -23,6 +23,7 @@ from bezoar.detect.trigger_inversion import (
     cosines_of,
     smallest_patches,
 )
+from bezoar.detect.trigger_windows import images_scanned, window_starts
 from bezoar.errors import InputError
 from bezoar.models import backbone_of, frozen_folded
 from bezoar.results import Diagnosis, Provenance
@@ -51,6 +52,8 @@ class EncoderInversion:
         patience: Steps in a row above or below the target before it is.
         batch_size: Images per step and restart.
         num_restarts: Patches to start from; the smallest counts.
+        num_windows: How many of them start at a window that makes images alike, found
+            on a grid of places; the others cover all of the image.
         num_images: Most images to use, from the first on.
         threshold: Area below which a backdoor is reported, where there are no
             reference encoders: a share of the image.
@@ -58,16 +61,17 @@ class EncoderInversion:
             area among them.
     """
 
-    steps: int = 300
+    steps: int = 150
     lr: float = 0.1
-    cosine_target: float = 0.99
+    cosine_target: float = 0.95
     area_weight: float = 1e-3
     area_factor: float = 1.5
     patience: int = 5
     batch_size: int = 32
-    num_restarts: int = 4
+    num_restarts: int = 3
+    num_windows: int = 2
     num_images: int = 1000
-    threshold: float = 0.1
+    threshold: float = 0.03
     margin: float = 0.7
 
     def __post_init__(self) -> None:
@@ -82,6 +86,11 @@ class EncoderInversion:
             raise InputError(
                 "expected cosine_target, threshold and margin between 0 and 1, got "
                 f"{shares}; correct them"
+            )
+        if not 0 <= self.num_windows <= self.num_restarts:
+            raise InputError(
+                f"expected num_windows from 0 to num_restarts ({self.num_restarts}), "
+                f"got {self.num_windows}; lower it, or raise num_restarts"
             )
         if not self.lr > 0 or not self.area_weight > 0 or not self.area_factor > 1:
             raise InputError(
@@ -152,9 +161,7 @@ class EncoderInversion:
                 seed=seed,
                 seconds=time.perf_counter() - start,
                 forwards_per_image=2
-                * self.steps
-                * self.num_restarts
-                * min(self.batch_size, len(data))
+                * self._num_shown(data)
                 / min(self.num_images, len(data)),
             ),
         )
@@ -188,14 +195,29 @@ class EncoderInversion:
             )
 
         cosines_of(net, shown[:2], _plain(shown))  # tells an encoder of maps early
+        starts = None
+        if self.num_windows > 0:
+            starts = window_starts(
+                net,
+                shown,
+                count=self.num_windows,
+                most_images=self.num_restarts * self.batch_size,
+                stream=generator(seed, "encoder-inversion", "windows"),
+            )
         patches = smallest_patches(
             net,
             shown,
             search=self._how(),
             stream=generator(seed, "encoder-inversion"),
             told=told,
+            starts=starts,
         )
         return patches, cosines_of(net, shown, patches).tolist()
+
+    def _num_shown(self, data: ImageData) -> int:
+        in_a_step = self.num_restarts * min(self.batch_size, len(data))
+        scanned = images_scanned(data.images.shape) if self.num_windows else 0
+        return self.steps * in_a_step + scanned
 
     def _how(self) -> Search:
         return Search(

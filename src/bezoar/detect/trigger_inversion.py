@@ -103,6 +103,7 @@ def smallest_patches(
     search: Search,
     stream: torch.Generator,
     told: Callable[[int, float], None],
+    starts: tuple[Float[Tensor, "s h w"], Float[Tensor, "s c h w"]] | None = None,
 ) -> Patches:
     """Search for the smallest patch, from several starts.
 
@@ -112,6 +113,7 @@ def smallest_patches(
         search: How.
         stream: Where starts and batches come from.
         told: Called after each step with the steps done and the best area.
+        starts: Raw masks and patterns that the first restarts begin with.
 
     Returns:
         The patches, on the CPU.
@@ -123,10 +125,11 @@ def smallest_patches(
     _, channels, height, width = images.shape
     raw_mask = torch.randn(restarts, height, width, generator=stream) * 0.1
     raw_pattern = torch.randn(restarts, channels, height, width, generator=stream)
-    raw = [
-        raw_mask.to(device).requires_grad_(),
-        raw_pattern.to(device).requires_grad_(),
-    ]
+    raw = [raw_mask.to(device), raw_pattern.to(device)]
+    for drawn, given in zip(raw, starts or (), strict=starts is not None):
+        drawn[: len(given)] = given
+    for drawn in raw:
+        drawn.requires_grad_()
     optimizer = torch.optim.Adam(raw, lr=search.lr, betas=_BETAS)
     weights = AreaWeights(search, device=device)
     kept: list[Tensor] = [opaque(raw[0]).detach(), opaque(raw[1]).detach()]
