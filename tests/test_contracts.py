@@ -21,6 +21,7 @@ from bezoar import (
     Distillation,
     EncoderFineTuning,
     EncoderInversion,
+    EnergyFilter,
     EnergyNet,
     ImageData,
     LipschitzPruning,
@@ -55,6 +56,7 @@ VERBS = {"detect", "diagnose", "purify", "repair"}
 # Of methods that run block by block:
 STAGES = {"prepare", "score", "conclude", "witnesses", "confirm", "masks"}
 STAGES |= {"from_features"}  # of methods that look at features
+STAGES |= {"select"}  # of methods that rank all images, then treat some of them
 
 
 class Classifier(nn.Sequential):
@@ -126,6 +128,14 @@ def run_chain(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Ten
     }
     method = Chain(energy_steps=2, denoiser_steps=2, num_repeats=2)
     done = method.purify(data, **nets, seed=seed, runtime=runtime)  # type: ignore[arg-type]
+    return done.data.images
+
+
+def run_filter(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Tensor:
+    method = EnergyFilter(denoiser_steps=3)
+    energy = EnergyNet(num_filters=4, image_size=(8, 8))
+    net = UNet(channels=(4, 8), num_blocks=1)
+    done = method.purify(data, energy=energy, denoiser=net, seed=seed, runtime=runtime)
     return done.data.images
 
 
@@ -262,6 +272,7 @@ ROWS: dict[str, Row] = {
     "pure-ebm": Row(run=run_pure_ebm),
     "pure-ddpm": Row(run=run_pure_ddpm),
     "chain": Row(run=run_chain),
+    "energy-filter": Row(run=run_filter, per_image=False),
     "dvae": Row(run=run_dvae, per_image=False, trains=True),
     "shortcut-squeezing": Row(run=run_squeezing, random=False),
     "activation-clustering": Row(run=run_ac, random=False, per_image=False),

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from bezoar.purify import (
         DVAE,
         Chain,
+        EnergyFilter,
         PureDDPM,
         PureEBM,
         ShortcutSqueezing,
@@ -180,6 +181,7 @@ else:  # hidden from mypy, or every misspelt name would pass as an attribute
         "EncoderFineTuning": "bezoar.repair",
         "EncoderTask": "bezoar.metrics",
         "EncoderTraining": "bezoar.train",
+        "EnergyFilter": "bezoar.purify",
         "EnergyNet": "bezoar.models",
         "EnergyTraining": "bezoar.train",
         "Evaluation": "bezoar.results",
@@ -324,6 +326,7 @@ __all__ = [
     "EncoderInversion",
     "EncoderTask",
     "EncoderTraining",
+    "EnergyFilter",
     "EnergyNet",
     "EnergyTraining",
     "Evaluation",

@@ -18,7 +18,14 @@ from bezoar.detect import (
     Strip,
 )
 from bezoar.engine import Detector, Purifier
-from bezoar.purify import DVAE, Chain, PureDDPM, PureEBM, ShortcutSqueezing
+from bezoar.purify import (
+    DVAE,
+    Chain,
+    EnergyFilter,
+    PureDDPM,
+    PureEBM,
+    ShortcutSqueezing,
+)
 from bezoar.repair import (
     BCU,
     MIMIC,
@@ -47,6 +54,7 @@ PURIFIERS: dict[str, type[Purifier]] = {
     "pure-ebm": PureEBM,
     "pure-ddpm": PureDDPM,
     "chain": Chain,
+    "energy-filter": EnergyFilter,
     "dvae": DVAE,
 }
 """Methods of ``bezoar purify``; the first is the default."""

@@ -15,7 +15,7 @@ from bezoar.cli.purification_text import Cleaned
 from bezoar.cli.runs import Run, check_free, digest, write_set
 from bezoar.cli.sets import fingerprint_of, read_whole
 from bezoar.data import ImageSource, Unreadable
-from bezoar.engine import BlockPurifier, Purifier, purify_source
+from bezoar.engine import RANKING, BlockPurifier, Purifier, purify_source
 from bezoar.errors import InputError
 from bezoar.models import fingerprint
 from bezoar.report import write_page
@@ -101,7 +101,11 @@ def clean(task: Task, *, runtime: Runtime) -> Cleaned:
             num_written = write_set(
                 task.source, task.out, keep=lambda id_: id_ not in bad, images=images
             )
-    for name in ("blocks", "images"):  # the set and the table hold what they held
+    for name in (
+        "blocks",
+        "images",
+        RANKING,
+    ):  # the set and the table hold what they held
         shutil.rmtree(folder / name, ignore_errors=True)
     forget_training(folder)
     return Cleaned(

@@ -24,6 +24,7 @@ VERBS = {
     "report": "make the page of a run anew, or export what it found",
     "train": "train a classifier on a set of images",
     "train-energy": "train the network that purify's pure-ebm walks down",
+    "train-denoiser": "train the network that purify's pure-ddpm denoises with",
     "evaluate": "measure a classifier's accuracy, and how often a trigger works",
     "attack": "poison a set, to drill on",
     "demo": "poison handwritten digits, find the poison, retrain, measure",
@@ -35,7 +36,7 @@ usage: bezoar VERB WHAT [METHOD] [OPTIONS]
 Finds poison in image data that you did not make yourself.
 
 verbs:
-{chr(10).join(f"  {verb:14}{text}" for verb, text in VERBS.items())}
+{chr(10).join(f"  {verb:15}{text}" for verb, text in VERBS.items())}
 
 options:
   --help    show this help; after a verb, all its options

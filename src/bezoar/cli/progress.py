@@ -27,6 +27,7 @@ _NAMES = {
     "poison": "poisoning",
     "unlearn": "unlearning",
     "retrain": "training anew",
+    "rank": "ranking the images",
     "purify": "purifying the images",
     "rough": "training, first stage",
     "fine": "training, second stage",

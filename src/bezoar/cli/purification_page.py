@@ -26,7 +26,7 @@ _NOT_TESTED = (
     "train one and measure it",
 )
 _LIMITS = (
-    "Purifying changes every image, and may cost accuracy.",
+    "Purifying changes images, and may cost accuracy.",
     "Someone who knows the method can make poison that outlives it.",
 )
 

@@ -95,9 +95,11 @@ def purify(
         run: Folder for the report and for what a killed run needs to go on; OUT.run if
             it is not given.
         preset: Named settings of the method; options given beside it have precedence.
-        energy: For pure-ebm and chain, the network to walk down: the name of one that
-            ships, or a file of train-energy; cifar10-nf32 if it is not given.
-        denoiser: For pure-ddpm and chain, the file of the network to denoise with.
+        energy: For pure-ebm, chain and energy-filter, the network to walk down or to
+            rank by: the name of one that ships, or a file of train-energy;
+            cifar10-nf32 if it is not given.
+        denoiser: For pure-ddpm, chain and energy-filter, the file of the network to
+            denoise with, of train-denoiser.
         image_size: Height and width that images are resized to; else the most common
             size up to 224.
         seed: Seeds everything random.
@@ -166,7 +168,8 @@ def _networks(
             if spec is None:
                 raise InputError(
                     f"expected --{name} for {name_of(method)}, got none; name the file "
-                    "of a network that was trained on images like these"
+                    f"of a network that `bezoar train-{name}` trained on images like "
+                    "these"
                 )
             found[name] = load(spec)
     return found

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bezoar import __version__
 from bezoar.data import ImageSource, write_source
+from bezoar.engine import RANKING
 from bezoar.errors import BezoarError, InputError, StorageError
 from bezoar.files import workplace
 from bezoar.storage import read_object, write_run
@@ -106,7 +107,8 @@ class Run:
         if isinstance(found, dict) and found.get("run") == self.fingerprints["run"]:
             return True
         results = [self.folder / name for name in _RESULTS]
-        results += sorted(self.folder.glob("blocks/*.parquet"))
+        for place in ("blocks", f"{RANKING}/blocks"):
+            results += sorted((self.folder / place).glob("*.parquet"))
         for path in results:
             if path.exists():
                 raise StorageError(

@@ -13,6 +13,7 @@ from torch import distributed
 
 from bezoar.cli.options import Running
 from bezoar.cli.progress import bars
+from bezoar.errors import InputError
 from bezoar.runtime import Runtime
 from bezoar.storage import RunLock
 from bezoar.train import Ranks
@@ -32,9 +33,7 @@ def training_of(path: Path, running: Running) -> Iterator[tuple[Ranks, Runtime]]
         and where and how to run.
     """
     work_dir = path.with_name(f".{path.stem}.training")
-    ranks = Ranks(
-        int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    )
+    ranks = Ranks(int(os.environ.get("RANK", "0")), _num_processes())
     lock = RunLock(work_dir) if ranks.leads else nullcontext()
     shown = bars() if ranks.leads else nullcontext(Runtime().progress)
     with lock, shown as report:
@@ -48,6 +47,26 @@ def training_of(path: Path, running: Running) -> Iterator[tuple[Ranks, Runtime]]
     with suppress(OSError):  # it is empty, unless another training has begun
         if ranks.leads:
             work_dir.rmdir()
+
+
+def check_one_process(what: str) -> None:
+    """Refuse to share a training that cannot be shared, before anything is read.
+
+    Args:
+        what: What is trained.
+
+    Raises:
+        InputError: If torchrun started several processes.
+    """
+    if _num_processes() > 1:
+        raise InputError(
+            f"expected a training of {what} in one process, got {_num_processes()}; "
+            "start it without torchrun"
+        )
+
+
+def _num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _own(running: Running) -> torch.device:

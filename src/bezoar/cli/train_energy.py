@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from bezoar.cli.failures import DONE
-from bezoar.cli.options import READING, RUNNING, Count, Data, Reading, Running, parse
-from bezoar.cli.runs import check_outside
-from bezoar.cli.sets import image_size_for, read_whole
-from bezoar.cli.sharing import training_of
-from bezoar.cli.text import facts, say, say_json, shown
-from bezoar.errors import InputError
-from bezoar.models import save_energy
-from bezoar.train import EnergyTraining, forget_training
+from bezoar.cli.options import (
+    READING,
+    RUNNING,
+    Count,
+    Data,
+    Reading,
+    Running,
+    parse,
+    value_of,
+)
+from bezoar.cli.training import Order, Told, carry_out
+from bezoar.data import ImageData
+from bezoar.models import EnergyNet, load_energy, save_energy
+from bezoar.runtime import Runtime
+from bezoar.train import EnergyTraining
 from bezoar.train import train_energy as train
 
 _TRAINING = EnergyTraining.quick()
@@ -32,13 +37,22 @@ def command(words: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    return parse(train_energy, "train-energy", words)
+    training, start = _TRAINING, value_of("--start", words)
+    if start is not None:  # its sizes are the defaults, whatever else is typed
+        net = load_energy(start)
+        training = replace(
+            training, num_filters=net.num_filters, patch_size=net.patch_size
+        )
+    return parse(train_energy, "train-energy", words, training=training)
 
 
 def train_energy(
     data: Data,
     *,
     out: Annotated[str, arg(metavar="FILE")] = "energy.safetensors",
+    start: Annotated[
+        str | None, arg(metavar="NAME|FILE", help_behavior_hint="")
+    ] = None,
     image_size: Count = None,
     seed: int = 0,
     json: bool = False,
@@ -60,8 +74,10 @@ def train_energy(
             data set, or the id of one on the Hub.
         out: File for the weights, ending in .safetensors; one of the same name is
             replaced.
-        image_size: Height and width that images are resized to; else the most common
-            size up to 224.
+        start: Network to go on from, such as cifar10-nf32: the name of one that ships,
+            or a file of train-energy. Its sizes are taken, that of images as well.
+        image_size: Height and width that images are resized to; else that of the
+            network to start from, or the most common size up to 224.
         seed: Seeds the first weights, the order of the images and the chains.
         json: Print one JSON object instead of text.
         training: How to train it.
@@ -70,60 +86,43 @@ def train_energy(
 
     Returns:
         0.
-
-    Raises:
-        InputError: If the file's name has another end.
     """
-    path = Path(out)
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"expected --out to end in .safetensors, got {out!r}; the card goes beside "
-            "it in .json"
-        )
-    check_outside(path, data, option="--out")
-    source = reading.open(data)
-    size = image_size_for(source, asked=image_size)
-    with training_of(path, running) as (ranks, runtime):
-        images, unreadable = read_whole(
-            source, image_size=size, report=runtime.progress
-        )
+    begun = None if start is None else load_energy(start)
+
+    def trained(images: ImageData, runtime: Runtime) -> EnergyNet:
         # A bank larger than the set would hold every image several times.
-        training = replace(training, bank_size=_bank(training, len(images)))
-        net = train(
+        bank = max(training.batch_size, min(training.bank_size, len(images)))
+        return train(
             images.images,
-            settings=training,
+            settings=replace(training, bank_size=bank),
+            start=begun,
             seed=seed,
             runtime=runtime,
         )
-        if not ranks.leads:
-            return DONE
-        net.card = {"name": path.stem, **net.card}
-        save_energy(net, path)
-        forget_training(runtime.work_dir)
-    if json:
-        say_json(
-            {
-                "energy": str(path),
-                "training": asdict(training),
-                "seed": seed,
-                "num_images": len(images),
-                "num_unreadable": len(unreadable),
-                "minutes": net.card["minutes"],
-            }
-        )
-        return DONE
-    height, width = size
-    rows = [
-        ("energy", f"{training.num_filters} channels in {path}"),
-        ("images", f"{len(images):,} of {height}x{width} pixels"),
-        ("updates", f"{training.num_updates:,} in {net.card['minutes']} minutes"),
-        *(("unreadable", f"{shown(u.id)}: {u.reason}") for u in unreadable[:3]),
-        ("unreadable", f"{len(unreadable):,} in all" if len(unreadable) > 3 else ""),
-        ("next", f"bezoar purify SET pure-ebm --energy {path} --out CLEAN"),
-    ]
-    say(facts(rows))
-    return DONE
+
+    return carry_out(
+        Order(
+            role="energy",
+            data=data,
+            out=out,
+            image_size=image_size,
+            sides=None if begun is None else begun.image_size,
+            seed=seed,
+            json=json,
+            reading=reading,
+            running=running,
+            method="pure-ebm",
+        ),
+        train=trained,
+        save=save_energy,
+        tell=_told,
+    )
 
 
-def _bank(training: EnergyTraining, num_images: int) -> int:
-    return max(training.batch_size, min(training.bank_size, num_images))
+def _told(net: EnergyNet) -> Told:
+    minutes = net.card["minutes"]
+    return Told(
+        size=f"{net.num_filters} channels",
+        course=("updates", f"{net.card['updates']:,} in {minutes} minutes"),
+        figures={"minutes": minutes},
+    )

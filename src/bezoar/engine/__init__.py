@@ -13,9 +13,11 @@ from bezoar.engine.local import BlockSource, collect, run_blocks, sample_source
 from bezoar.engine.masks import masked_worst
 from bezoar.engine.pairs import PairBlockDetector, detect_pair_source
 from bezoar.engine.purify import (
+    RANKING,
     BlockPurifier,
     PurifiedSource,
     Purifier,
+    RankedPurifier,
     purify_source,
 )
 from bezoar.engine.ray import RayEngine
@@ -24,6 +26,7 @@ from bezoar.engine.sets import check_classes, fingerprint_of, image_size_for
 from bezoar.engine.together import detect_together
 
 __all__ = [
+    "RANKING",
     "BlockDetector",
     "BlockPurifier",
     "BlockSource",
@@ -33,6 +36,7 @@ __all__ = [
     "PairBlockDetector",
     "PurifiedSource",
     "Purifier",
+    "RankedPurifier",
     "RayEngine",
     "RunTimeFilter",
     "SetDetector",

@@ -2,6 +2,7 @@
 
 from bezoar.purify.chain import Chain
 from bezoar.purify.dvae import DVAE
+from bezoar.purify.energy_filter import EnergyFilter
 from bezoar.purify.pure_ddpm import PureDDPM
 from bezoar.purify.pure_ebm import PureEBM
 from bezoar.purify.screening import screen_unlearnable
@@ -11,6 +12,7 @@ from bezoar.purify.step_curve import StepCurve, calibrate_steps
 __all__ = [
     "DVAE",
     "Chain",
+    "EnergyFilter",
     "PureDDPM",
     "PureEBM",
     "ShortcutSqueezing",

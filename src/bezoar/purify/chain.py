@@ -8,14 +8,14 @@ they are clamped and rounded once, at the end.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bezoar.data import ImageData, content_keys, to_uint8
 from bezoar.errors import InputError
-from bezoar.models import EnergyNet, UNet, fingerprint
+from bezoar.models import EnergyNet, UNet
 from bezoar.models.langevin import Walk
 from bezoar.purify.denoising import Denoising, denoiser_from
 from bezoar.purify.energy_chains import Chains, energy_from
@@ -116,16 +116,14 @@ class Chain:
                 )
             images[place] = to_uint8((states + 1) / 2).cpu()
             runtime.progress(Progress(stage="purify", done=place.stop, total=len(data)))
-        found = packed(
+        return packed(
             data,
             images,
             method=self,
             seed=seed,
             seconds=time.perf_counter() - start,
+            networks={"energy": walker, "denoiser": cleaner},
         )
-        used = {"energy": fingerprint(walker), "denoiser": fingerprint(cleaner)}
-        settings = {**found.provenance.settings, **used}
-        return replace(found, provenance=replace(found.provenance, settings=settings))
 
     def conclude(
         self,

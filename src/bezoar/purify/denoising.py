@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from bezoar.data import content_keys, to_uint8
 from bezoar.errors import InputError
 from bezoar.models import UNet, load_denoiser
 from bezoar.models.diffusion import denoise
 from bezoar.models.langevin import keyed_noise
 from bezoar.purify.energy_chains import filled_up
-from bezoar.runtime import Runtime
-from bezoar.shapes import Float
+from bezoar.runtime import Progress, Runtime
+from bezoar.shapes import Float, UInt8
+
+_CPU_TILE, _DEVICE_TILE = 32, 1024  # images per kernel call, where nobody asks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +40,13 @@ class Denoising:
 
     @classmethod
     def of(
-        cls, net: UNet, *, channels: int, steps: int, tile: int, runtime: Runtime
+        cls,
+        net: UNet,
+        *,
+        channels: int,
+        steps: int,
+        runtime: Runtime,
+        tile: int | None = None,
     ) -> Denoising:
         """Make a denoiser ready.
 
@@ -45,8 +54,8 @@ class Denoising:
             net: The network; it stays as it is.
             channels: Of the images.
             steps: Levels of noise that are asked of it.
-            tile: Images per kernel call.
             runtime: Where and how to run.
+            tile: Images per kernel call, for a stage beside another one.
 
         Returns:
             The denoiser, ready.
@@ -60,12 +69,13 @@ class Denoising:
                 f"{net.num_levels} steps for this denoiser, got {channels} channels "
                 f"and {steps} steps; train another one"
             )
+        is_cpu = runtime.device.type == "cpu"
         frozen = copy.deepcopy(net).eval().requires_grad_(False)
         dtype = runtime.compute_dtype()
         return cls(
             net=frozen.to(runtime.device, dtype),
             dtype=dtype,
-            tile=tile,
+            tile=tile or (_CPU_TILE if is_cpu else _DEVICE_TILE),
             device=runtime.device,
         )
 
@@ -111,6 +121,40 @@ class Denoising:
             )
         return ends[: len(states)]
 
+    def redrawn(
+        self,
+        images: UInt8[Tensor, "n c h w"],
+        *,
+        steps: int,
+        seed: int,
+        report: Callable[[Progress], None],
+    ) -> UInt8[Tensor, "n c h w"]:
+        """Noise stored images, take the noise out again, and round them once.
+
+        Args:
+            images: Any number of images.
+            steps: Levels of noise.
+            seed: The seed given.
+            report: Told after every tile.
+
+        Returns:
+            The images; each depends on nothing but what it showed.
+        """
+        found = torch.empty_like(images)
+        for first in range(0, len(images), self.tile):
+            part = images[first : first + self.tile]
+            ends = self.walk(
+                part.to(self.device).float() / 127.5 - 1,
+                keys=content_keys(part),
+                steps=steps,
+                seed=seed,
+                stream="ddpm",
+            )
+            found[first : first + self.tile] = to_uint8((ends + 1) / 2).cpu()
+            done = first + len(part)
+            report(Progress(stage="purify", done=done, total=len(images)))
+        return found
+
 
 def denoiser_from(denoiser: UNet | str | Path | None) -> UNet:
     """Return a denoiser from what a user names.
@@ -126,7 +170,7 @@ def denoiser_from(denoiser: UNet | str | Path | None) -> UNet:
     """
     if denoiser is None:
         raise InputError(
-            "expected a denoiser, got none; train one with train_denoiser on images "
-            "like these"
+            "expected a denoiser, got none; train one on images like these with "
+            "`bezoar train-denoiser`"
         )
     return denoiser if isinstance(denoiser, UNet) else load_denoiser(denoiser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,11 @@ from bezoar.shapes import Float
 # Images per kernel call: one shape, so one result at any batch size.
 _CPU_TILE, _DEVICE_TILE, _LEAST_TILE = 64, 1024, 16
 _TILE_AREA = 32 * 32  # pixels of an image at which a device's tile is that large
+_FOREIGN = (
+    "{:.0f} % of the images have energies that 98 % of the network's own clean images "
+    "do not have: it may not know images like these; train one on them with "
+    "`bezoar train-energy`"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,6 +205,37 @@ def energy_from(energy: EnergyNet | str | Path) -> EnergyNet:
         The network.
     """
     return energy if isinstance(energy, EnergyNet) else load_energy(energy)
+
+
+def unlike_training(energies: Float[Tensor, " n"], net: EnergyNet) -> Tensor:
+    """Return which images have energies that clean images of a network do not have.
+
+    Args:
+        energies: Of the images as they were given.
+        net: The network; its card knows the energies of 98 % of its clean images.
+
+    Returns:
+        1 for an image outside of them, else 0; 0 where the card does not tell.
+    """
+    quantiles = net.card.get("clean_quantiles")
+    if not isinstance(quantiles, dict):
+        return torch.zeros_like(energies)
+    low, high = quantiles["0.01"], quantiles["0.99"]
+    outside: Tensor = ((energies < low) | (energies > high)).float()
+    return outside
+
+
+def foreign(columns: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return a warning where a network does not seem to know the images.
+
+    Args:
+        columns: Those of the method, "unlike_training" among them.
+
+    Returns:
+        A sentence, or nothing.
+    """
+    unlike = columns["unlike_training"].mean().item()
+    return (_FOREIGN.format(100 * unlike),) if unlike > 0.5 else ()
 
 
 def filled_up(states: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "s c h w"]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bezoar.data import ImageData
 from bezoar.metrics import change_columns, drift
+from bezoar.models import fingerprint
 from bezoar.results import Provenance, Purification, PurificationReport, Scores
 from bezoar.shapes import Float, UInt8
 
@@ -23,6 +24,7 @@ def packed(
     seconds: float,
     columns: Mapping[str, Float[Tensor, " n"]] | None = None,
     extras: Mapping[str, Float[Tensor, "n c h w"]] | None = None,
+    networks: Mapping[str, nn.Module] | None = None,
     conclude: Callable[[Scores], PurificationReport] | None = None,
 ) -> Purification:
     """Return purified images with the measures of how they changed.
@@ -36,6 +38,8 @@ def packed(
         seconds: Wall-clock time of the work.
         columns: Raw columns of the method.
         extras: Image-shaped tensors that a report can show.
+        networks: Trained networks that were used, by keyword; the provenance holds
+            their fingerprints.
         conclude: Makes the report, for a method that has no public ``conclude``.
 
     Returns:
@@ -53,12 +57,14 @@ def packed(
             rows, class_names=data.class_names, seed=seed, seconds=seconds
         )
     )
+    used = {name: fingerprint(net) for name, net in (networks or {}).items()}
+    settings = {**report.provenance.settings, **used}
     return Purification(
         data=replace(data, images=images),
         columns=report.columns,
         summary=report.summary,
         health=report.health,
-        provenance=report.provenance,
+        provenance=replace(report.provenance, settings=settings),
         extras=extras or {},
         figures=report.figures,
         history=report.history,

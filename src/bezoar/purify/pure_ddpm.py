@@ -7,21 +7,16 @@ little noise takes it out again, and with it what an attacker put in.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from bezoar.data import ImageData, content_keys, to_uint8
+from bezoar.data import ImageData
 from bezoar.errors import InputError
-from bezoar.models import UNet, fingerprint
+from bezoar.models import UNet
 from bezoar.purify.denoising import Denoising, denoiser_from
 from bezoar.purify.packing import change_in_words, packed, reported
 from bezoar.results import Purification, PurificationReport, Scores
-from bezoar.runtime import Progress, Runtime
-
-TILE = 32
+from bezoar.runtime import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,36 +76,23 @@ class PureDDPM:
         """
         start = time.perf_counter()
         net = denoiser_from(denoiser)
-        tile = TILE if runtime.device.type == "cpu" else 1024
         ready = Denoising.of(
             net,
             channels=data.images.shape[1],
             steps=self.steps,
-            tile=tile,
             runtime=runtime,
         )
-        images = torch.empty_like(data.images)
-        for first in range(0, len(data), tile):
-            part = data.images[first : first + tile]
-            ends = ready.walk(
-                part.to(runtime.device).float() / 127.5 - 1,
-                keys=content_keys(part),
-                steps=self.steps,
-                seed=seed,
-                stream="ddpm",
-            )
-            images[first : first + tile] = _stored(ends)
-            done = first + len(part)
-            runtime.progress(Progress(stage="purify", done=done, total=len(data)))
-        found = packed(
+        images = ready.redrawn(
+            data.images, steps=self.steps, seed=seed, report=runtime.progress
+        )
+        return packed(
             data,
             images,
             method=self,
             seed=seed,
             seconds=time.perf_counter() - start,
+            networks={"denoiser": net},
         )
-        settings = {**found.provenance.settings, "denoiser": fingerprint(net)}
-        return replace(found, provenance=replace(found.provenance, settings=settings))
 
     def conclude(
         self,
@@ -145,7 +127,3 @@ class PureDDPM:
             seconds=seconds,
             forwards_per_image=float(self.steps),
         )
-
-
-def _stored(ends: Tensor) -> Tensor:
-    return to_uint8((ends + 1) / 2).cpu()

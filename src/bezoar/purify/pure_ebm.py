@@ -9,7 +9,7 @@ anew, and with it the detail that an attacker put in. Called EBM in PureGen (Neu
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,10 +17,14 @@ from torch import Tensor
 
 from bezoar.data import ImageData, content_keys, to_uint8
 from bezoar.errors import InputError
-from bezoar.models import fingerprint
 from bezoar.models.energy import EnergyNet
 from bezoar.models.langevin import Walk
-from bezoar.purify.energy_chains import Chains, energy_from
+from bezoar.purify.energy_chains import (
+    Chains,
+    energy_from,
+    foreign,
+    unlike_training,
+)
 from bezoar.purify.packing import change_in_words, packed, reported
 from bezoar.results import Purification, PurificationReport, Scores
 from bezoar.runtime import Progress, Runtime
@@ -119,18 +123,17 @@ class PureEBM:
             rows.append(figures)
             runtime.progress(Progress(stage="purify", done=place.stop, total=len(data)))
         columns = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-        columns["unlike_training"] = _unlike(columns["energy_before"], net)
+        columns["unlike_training"] = unlike_training(columns["energy_before"], net)
         _check_changed(data, images, method=self)
-        done = packed(
+        return packed(
             data,
             images,
             method=self,
             seed=seed,
             seconds=time.perf_counter() - start,
             columns=columns,
+            networks={"energy": net},
         )
-        settings = {**done.provenance.settings, "energy": fingerprint(net)}
-        return replace(done, provenance=replace(done.provenance, settings=settings))
 
     def conclude(
         self,
@@ -151,7 +154,6 @@ class PureEBM:
         Returns:
             The report.
         """
-        unlike = rows.columns["unlike_training"].mean().item()
         return reported(
             rows,
             method=self,
@@ -166,7 +168,7 @@ class PureEBM:
             seed=seed,
             seconds=seconds,
             forwards_per_image=2 * self.steps + 2,
-            health=(_FOREIGN.format(100 * unlike),) if unlike > 0.5 else (),
+            health=foreign(rows.columns),
         )
 
     def _purified(
@@ -188,22 +190,6 @@ class PureEBM:
             "energy_after": chains.energies(shown).cpu(),
             "clipped_rate": (ends.abs() > 1).float().flatten(1).mean(1).cpu(),
         }
-
-
-_FOREIGN = (
-    "{:.0f} % of the images have energies that 98 % of the network's own clean images "
-    "do not have: it may not know images like these; train one on them with "
-    "`bezoar train-energy`"
-)
-
-
-def _unlike(energies: Tensor, net: EnergyNet) -> Tensor:
-    quantiles = net.card.get("clean_quantiles")
-    if not isinstance(quantiles, dict):
-        return torch.zeros_like(energies)
-    low, high = quantiles["0.01"], quantiles["0.99"]
-    outside: Tensor = ((energies < low) | (energies > high)).float()
-    return outside
 
 
 def _check_changed(data: ImageData, images: Tensor, *, method: PureEBM) -> None:
