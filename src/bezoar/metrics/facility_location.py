@@ -19,6 +19,7 @@ from bezoar.shapes import Float, Int64
 
 _BLOCK = 1 << 17  # distances at a time: they stay in the cache
 _CANDIDATES = 16  # gains computed at once: from 8 on as quick in our measurements
+_SMALL = 256  # points: up to here all gains are computed, which is quicker
 _SAME = 1e-12  # squared distances below, as shares of the largest square, are none
 
 
@@ -74,6 +75,8 @@ def facility_location(
             f"{num_medoids}; correct it"
         )
     apart = _Distances(points)
+    if len(points) <= _SMALL:
+        return _all_gains(apart.of(torch.arange(len(points))), num_medoids)
     # The largest distance is the same for all, and plays no part in any pick.
     sums = torch.cat(
         [apart.of(part).sum(1, dtype=torch.float64) for part in _parts(len(points))]
@@ -144,6 +147,20 @@ class _Distances:
     def gains(self, rows: Tensor, near: Tensor) -> Tensor:
         """Return by how much each of some points would bring all points nearer."""
         return self.of(rows).neg_().add_(near).clamp_(min=0).sum(1, dtype=torch.float64)
+
+
+def _all_gains(distances: Tensor, num_medoids: int) -> Tensor:
+    # As ``facility_location`` picks, with the gains of all points each time.
+    near = torch.full_like(distances[0], torch.inf)
+    taken = torch.zeros(len(distances), dtype=torch.float64)
+    picked, gains = [], -distances.sum(1, dtype=torch.float64)
+    for _ in range(num_medoids):
+        best = int(gains.argmax())
+        picked.append(best)
+        taken[best] = torch.inf  # also where nothing is left to gain
+        near = near.minimum(distances[best])
+        gains = (near - distances).clamp_(min=0).sum(1, dtype=torch.float64) - taken
+    return torch.tensor(picked)
 
 
 def _next(apart: _Distances, near: Tensor, bounds: Tensor) -> int:

@@ -189,9 +189,8 @@ class RandomNoise:
         eps: Size of the noise, in units of [0, 1].
 
     Example:
-        >>> images, labels = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
-        >>> noise = RandomNoise(eps=0.25)
-        >>> noisy = noise(nn.Identity(), images, labels, torch.Generator())
+        >>> images = torch.full((1, 1, 2, 2), 0.5)
+        >>> noisy = RandomNoise(eps=0.25).added(images, stream=torch.Generator())
         >>> set(noisy.flatten().tolist()) <= {0.25, 0.75}
         True
     """
@@ -225,6 +224,20 @@ class RandomNoise:
             Images in [0, 1].
         """
         del network, labels
+        return self.added(images, stream=stream)
+
+    def added(
+        self, images: Float[Tensor, "b c h w"], *, stream: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Return images with fresh noise.
+
+        Args:
+            images: Images in [0, 1].
+            stream: Where the noise comes from.
+
+        Returns:
+            Images in [0, 1].
+        """
         seed = int(torch.randint(2**62, (1,), generator=stream))
         drawn = torch.Generator(images.device).manual_seed(seed)
         noise = torch.empty_like(images)
