@@ -23,6 +23,7 @@ from bezoar import (
     EncoderInversion,
     EnergyFilter,
     EnergyNet,
+    Epic,
     ImageData,
     LipschitzPruning,
     LocalDensity,
@@ -106,6 +107,13 @@ def run_strip(data: ImageData, model: nn.Module, seed: int, runtime: Runtime) ->
 
 def run_li(data: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
     method = LossIsolation(isolation_epochs=2, isolation_width=2, isolation_batch=4)
+    return method.detect(data, model=model, seed=seed, runtime=runtime).scores
+
+
+def run_epic(data: ImageData, model: nn.Module, seed: int, runtime: Runtime) -> Tensor:
+    method = Epic(
+        subset_rate=0.5, epic_epochs=2, start_epoch=1, epic_width=2, epic_batch=4
+    )
     return method.detect(data, model=model, seed=seed, runtime=runtime).scores
 
 
@@ -279,6 +287,7 @@ ROWS: dict[str, Row] = {
     "spectral-signatures": Row(run=run_ss, random=False, per_image=False),
     "strip": Row(run=run_strip, per_image=False),
     "loss-isolation": Row(run=run_li, trains=True, per_image=False),
+    "epic": Row(run=run_epic, trains=True, per_image=False),
     "neighbor-outlier": Row(run=run_no, per_image=False),
     "encoder-inversion": Row(run=run_inversion, per_image=False),
     "shortcut-transplant": Row(run=run_transplant, trains=True, per_image=False),

@@ -2,9 +2,9 @@
 
 Seven small networks are trained on 5,000 CIFAR-10 images each and kept in
 ``build/detection_matrix``; then 2,000 rows of each set are scored by every method, and
-loss isolation trains on these rows. Attacks are as strong as they must be for their own
-success to be proved: WaNet at twice the usual warp, which these few images do not teach
-at the usual one, clean-label attacks at 8 % of all images.
+loss isolation and EPIC train on these rows. Attacks are as strong as they must be for
+their own success to be proved: WaNet at twice the usual warp, which these few images do
+not teach at the usual one, clean-label attacks at 8 % of all images.
 """
 
 from __future__ import annotations

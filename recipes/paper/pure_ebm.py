@@ -4,6 +4,10 @@ A tenth of a class, 1 % of all images, carries a faint pattern. A ResNet-18 is t
 on them as they are, after PureEBM, after JPEG at 75, and after Gaussian noise that
 moves images as far. Reads ``train`` and ``test`` as npz or parquet from ``--data``.
 What is measured is printed class by class, so that a run that is cut off is not lost.
+
+``--baselines jpeg epic friends`` trains after JPEG at 25, 50, 75 and 85, with EPIC at
+three rates, and with friendly and fresh noise, and leaves out the arms above but the
+first. One of the three and one class a call is meant to stay below ten minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +28,7 @@ from bezoar.attacks import FaintPattern, Narcissus
 from bezoar.bench.machine import commit, machine
 from bezoar.bench.plain_data import read_plain
 from bezoar.bench.recipe import off_grid
+from bezoar.bench.training_baselines import BASELINES, Trainer, while_training
 from bezoar.data import ImageData, content_keys, join, to_uint8
 from bezoar.metrics import evaluate
 from bezoar.models import Architecture
@@ -75,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 0, 1])
     parser.add_argument("--poison-rate", type=float, default=0.01)
+    parser.add_argument(
+        "--baselines", nargs="+", choices=("jpeg", *BASELINES), default=[]
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
     options = parser.parse_args(argv)
@@ -91,7 +100,21 @@ def main(argv: list[str] | None = None) -> int:
         seed=options.seed + 1000,
         runtime=runtime,
     )
-    arms = defences(size, energy=options.energy, seed=options.seed, runtime=runtime)
+    if options.baselines:
+        arms = squeezes(options.baselines)
+    else:
+        arms = defences(size, energy=options.energy, seed=options.seed, runtime=runtime)
+    plain = partial(trained, size=size, seed=options.seed, runtime=runtime)
+    trainers: dict[str, Trainer] = {
+        **dict.fromkeys(arms, plain),
+        **while_training(
+            options.baselines,
+            build=lambda data: fresh(data, size, seed=options.seed),
+            settings=size.training,
+            seed=options.seed,
+            runtime=runtime,
+        ),
+    }
     bases, images_per_second = {}, 0.0
     for name, arm in arms.items():
         begin = time.perf_counter()
@@ -105,14 +128,14 @@ def main(argv: list[str] | None = None) -> int:
             victims, model=surrogate, seed=options.seed, runtime=runtime
         )
         pattern = replace(pattern, poison_rate=options.poison_rate)
-        for name, arm in arms.items():
+        for name, trainer in trainers.items():
             row = judged(
                 pattern,
                 victims,
-                base=bases[name],
-                arm=arm,
+                base=bases.get(name, victims.images),
+                arm=arms.get(name, as_given),
+                trainer=trainer,
                 test=test,
-                size=size,
                 seed=options.seed,
                 runtime=runtime,
             )
@@ -160,10 +183,13 @@ def surrogate_data(
     return join([own, victims.subset(is_target)])
 
 
-def trained(
-    data: ImageData, size: Size, *, seed: int, runtime: Runtime
-) -> torch.nn.Module:
-    """Train a classifier from scratch."""
+def as_given(data: ImageData) -> Tensor:
+    """Return the images without a defence."""
+    return data.images
+
+
+def fresh(data: ImageData, size: Size, *, seed: int) -> torch.nn.Module:
+    """Return a network that nobody has trained."""
     architecture = Architecture(
         name=size.network,
         num_classes=len(data.class_names),
@@ -171,8 +197,15 @@ def trained(
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2471, 0.2435, 0.2616),
     )
+    return architecture.build(seed)
+
+
+def trained(
+    data: ImageData, size: Size, *, seed: int, runtime: Runtime
+) -> torch.nn.Module:
+    """Train a classifier from scratch."""
     return train_classifier(
-        architecture.build(seed),
+        fresh(data, size, seed=seed),
         data=data,
         settings=size.training,
         seed=seed,
@@ -198,10 +231,23 @@ def defences(size: Size, *, energy: str, seed: int, runtime: Runtime) -> dict[st
         return to_uint8(moved / 255)
 
     return {
-        "none": lambda data: data.images,
+        "none": as_given,
         "PureEBM": walked,
         "JPEG 75": lambda data: squeeze.purify(data).data.images,
         "Gaussian of equal length": noisy,
+    }
+
+
+def squeezes(baselines: list[str]) -> dict[str, Arm]:
+    """Return no defence, and JPEG at four qualities if it was asked for."""
+
+    def squeezed(quality: int, data: ImageData) -> Tensor:
+        return ShortcutSqueezing(quality=quality).purify(data).data.images
+
+    qualities = (25, 50, 75, 85) if "jpeg" in baselines else ()
+    return {
+        "none": as_given,
+        **{f"JPEG {q}": partial(squeezed, q) for q in qualities},
     }
 
 
@@ -211,8 +257,8 @@ def judged(
     *,
     base: Tensor,
     arm: Arm,
+    trainer: Trainer,
     test: ImageData,
-    size: Size,
     seed: int,
     runtime: Runtime,
 ) -> dict[str, object]:
@@ -220,9 +266,7 @@ def judged(
     drill = pattern.poison(victims, seed=seed)
     images = base.clone()
     images[drill.is_poison] = arm(drill.data.subset(drill.is_poison))
-    model = trained(
-        replace(drill.data, images=images), size, seed=seed, runtime=runtime
-    )
+    model = trainer(replace(drill.data, images=images))
     found: dict[str, object] = {"poisons": len(drill.poison_indices)}
     for times in (1, 2, 3):
         shown = replace(pattern, magnification=float(times))

@@ -9,6 +9,7 @@ from bezoar.detect import (
     ActivationClustering,
     CognitiveDistillation,
     EncoderInversion,
+    Epic,
     LocalDensity,
     LossIsolation,
     NeighborOutlier,
@@ -46,6 +47,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "strip": Strip,
     "loss-isolation": LossIsolation,
     "neighbor-outlier": NeighborOutlier,
+    "epic": Epic,
 }
 """Methods of ``bezoar detect``; the first is the default."""
 

@@ -13,9 +13,11 @@ from bezoar.attacks import BullseyePolytope
 from bezoar.attacks.bullseye_polytope import Features
 from bezoar.bench.recipe import cifar10, off_grid
 from bezoar.data import ImageData
+from bezoar.detect.pruning import Pruning
 from bezoar.metrics import psnr
 from bezoar.runtime import Runtime, generator
 from bezoar.shapes import Float, Int64, UInt8
+from bezoar.train import RandomNoise
 
 FROG, SHIP = 6, 8  # the chosen images show frogs, and are to be taken for ships
 NUM_FEATURES = 5000
@@ -25,6 +27,8 @@ NUM_POOL = 3000
 _NUM_POISONS, _NUM_TEST, _PER_CLASS = 25, 2000, 50
 
 Arm = Callable[[ImageData], Tensor]
+Keep = Callable[[int, Tensor], Tensor]
+"""From an epoch and the logits of all images to whether each layer learns an image."""
 
 _EPOCHS, _MILESTONES, _BATCH = 40, (15, 25, 35), 64
 _LR, _WEIGHT_DECAY = 0.1, 5e-4
@@ -35,6 +39,8 @@ def train_heads(
     labels: Int64[Tensor, " n"],
     *,
     num_classes: int,
+    shown: Callable[[int], Tensor] | None = None,
+    keep: Keep | None = None,
     seed: int,
 ) -> Float[Tensor, "v e k"]:
     """Train one linear layer for each version of a set, all in one pass.
@@ -46,6 +52,8 @@ def train_heads(
         features: Versions of the features of one set.
         labels: Its labels.
         num_classes: Logits per layer.
+        shown: The features that an epoch is to show in place of those; None shows them.
+        keep: Asked before each epoch what every layer is to learn; None learns all.
         seed: Seeds first weights and order; the same for all versions.
 
     Returns:
@@ -58,18 +66,55 @@ def train_heads(
     adam = torch.optim.Adam([weights], lr=_LR, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.MultiStepLR(adam, list(_MILESTONES), 0.1)
     inputs = _with_one(features)
-    for _ in range(_EPOCHS):
+    learns = torch.ones(versions, count, dtype=torch.bool)
+    for epoch in range(_EPOCHS):
+        if keep is not None:
+            learns = keep(epoch, (_with_one(features) @ weights).detach())
+        if shown is not None:
+            inputs = _with_one(shown(epoch))
         for rows in torch.randperm(count, generator=stream).split(_BATCH):
             logits = (inputs[:, rows] @ weights).flatten(0, 1)
             wanted = labels[rows].repeat(versions)
+            losses = functional.cross_entropy(logits, wanted, reduction="none")
+            learnt = learns[:, rows].float()
             # a sum over the versions: no layer knows of the others
-            loss = functional.cross_entropy(logits, wanted) * versions
+            means = (losses.unflatten(0, (versions, -1)) * learnt).sum(1)
+            loss = (means / learnt.sum(1).clamp(min=1)).sum()
             adam.zero_grad()
             loss.backward()
             adam.step()
         schedule.step()
-    learnt: Tensor = weights.detach()
-    return learnt
+    found: Tensor = weights.detach()
+    return found
+
+
+def epic_rounds(
+    labels: Int64[Tensor, " n"],
+    *,
+    versions: int,
+    subset_rate: float,
+    start_epoch: int = 1,
+) -> Keep:
+    """Return EPIC as it is published for transfer: images are dropped every epoch.
+
+    Args:
+        labels: Of the set.
+        versions: How many layers are trained; each drops images of its own.
+        subset_rate: Medoids as a share of the images that a class still has.
+        start_epoch: Epochs before the first images are dropped.
+
+    Returns:
+        What ``train_heads`` asks; for one training.
+    """
+    every = [Pruning(labels, subset_rate=subset_rate) for _ in range(versions)]
+
+    def keep(epoch: int, outputs: Tensor) -> Tensor:
+        for one, output in zip(every, outputs, strict=True):
+            if epoch >= start_epoch:
+                one.drop(output, epoch=epoch)
+        return torch.stack([one.kept for one in every])
+
+    return keep
 
 
 def predicted(
@@ -106,22 +151,48 @@ class TransferDrill:
     victims: UInt8[Tensor, "v c h w"]
     test: ImageData
 
-    def judged(self, arm: Arm, *, features: Features, seed: int) -> dict[str, float]:
+    def judged(
+        self,
+        arm: Arm,
+        *,
+        features: Features,
+        keep: Keep | None = None,
+        fresh: RandomNoise | None = None,
+        seed: int,
+    ) -> dict[str, float]:
         """Train a linear layer for each chosen image on what a defence left.
 
         Args:
             arm: The defence: from a set to its images.
             features: From images in [0, 1] to vectors.
-            seed: Seeds the layers.
+            keep: Which images each layer is to learn; None learns all.
+            fresh: What an epoch adds to the images; None shows them as they are.
+            seed: Seeds the layers, and the fresh noise.
 
         Returns:
             Success of the poison, accuracy, and PSNR of what was defended.
         """
         base, poisons = arm(self.base), arm(self.poisons)
         count = len(self.victims)
-        inputs = vectors(features, base).repeat(count, 1, 1)
-        inputs[:, self.rows] = vectors(features, poisons).unflatten(0, (count, -1))
-        heads = train_heads(inputs, self.base.labels, num_classes=10, seed=seed)
+
+        def inputs(seen: Features) -> Tensor:
+            found = vectors(seen, base).repeat(count, 1, 1)
+            found[:, self.rows] = vectors(seen, poisons).unflatten(0, (count, -1))
+            return found
+
+        def noisy(epoch: int) -> Tensor:
+            assert fresh is not None
+            stream = generator(seed, "fresh", epoch)
+            return inputs(lambda x: features(fresh.added(x, stream=stream)))
+
+        heads = train_heads(
+            inputs(features),
+            self.base.labels,
+            num_classes=10,
+            shown=None if fresh is None else noisy,
+            keep=keep,
+            seed=seed,
+        )
         shown = vectors(features, self.victims)[:, None]
         tested = vectors(features, self.test.images).expand(count, -1, -1)
         right = predicted(heads, tested) == self.test.labels

@@ -20,6 +20,11 @@ from bezoar.train.energy import train_energy
 from bezoar.train.energy_settings import EnergyTraining
 from bezoar.train.epoch import run_epoch
 from bezoar.train.erasing import UEraser
+from bezoar.train.friendly_noise import (
+    FriendlyNoise,
+    RandomNoise,
+    train_with_friendly_noise,
+)
 from bezoar.train.loop import Training, train_classifier
 from bezoar.train.probe import HeadTraining, train_head
 from bezoar.train.ranks import Ranks
@@ -35,9 +40,11 @@ __all__ = [
     "EncoderProtocol",
     "EncoderTraining",
     "EnergyTraining",
+    "FriendlyNoise",
     "HeadTraining",
     "PairBatch",
     "PairObjective",
+    "RandomNoise",
     "Ranks",
     "TrainedVAE",
     "Training",
@@ -67,6 +74,7 @@ __all__ = [
     "train_energy",
     "train_head",
     "train_simclr",
+    "train_with_friendly_noise",
     "unimodal_loss",
     "widened",
 ]

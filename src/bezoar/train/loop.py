@@ -27,6 +27,7 @@ from bezoar.train.epoch import Harden, run_epoch
 from bezoar.train.ranks import Ranks
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+Before = Callable[[nn.Module], Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def train_classifier(
     data: ImageData,
     settings: Training = Training(),
     objective: Objective = functional.cross_entropy,
-    before_epoch: Callable[[nn.Module], None] | None = None,
+    before_epoch: Before | None = None,
     harden: Harden | None = None,
     seed: int = 0,
     runtime: Runtime = Runtime(),
@@ -112,8 +113,9 @@ def train_classifier(
         data: Labelled images of at least two classes; others are an ``InputError``.
         settings: The protocol.
         objective: What is minimised, of logits and labels of a batch.
-        before_epoch: Called with the network before each epoch; it may look, and has
-            to leave the network as it was.
+        before_epoch: Called with the network before each epoch that is trained; it
+            may look, and has to leave the network as it was. What it returns are the
+            places of the images that this epoch shows, None for all.
         harden: Changes each batch before it is learnt, such as ``Adversary``.
         seed: Seeds the order and the augmentation.
         runtime: Where and how to run; with ``work_dir`` a checkpoint is kept there
@@ -152,13 +154,13 @@ def train_classifier(
     begun = checkpoint.load(network, optimizer)
     ranks.check(checkpoint.key, batch_size=settings.batch_size, done=begun)
     for epoch in range(begun, settings.epochs):
-        if before_epoch is not None:
-            before_epoch(network)
+        shown = None if before_epoch is None else before_epoch(network)
+        rows = slice(None) if shown is None else shown.to(runtime.device)
         loss, right = _train_epoch(
             network,
             optimizer,
-            images,
-            labels,
+            images[rows],
+            labels[rows],
             settings=settings,
             objective=objective,
             harden=harden,
