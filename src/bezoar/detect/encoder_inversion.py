@@ -2,7 +2,8 @@
 
 After Feng et al., Detecting Backdoors in Pre-trained Encoders (DECREE), CVPR 2023,
 https://arxiv.org/abs/2303.15180: a backdoor lets a small patch make all images look
-alike; a clean encoder needs a large one. Restarts and reference encoders are ours.
+alike; a clean encoder needs a large one. Starts at windows, restarts side by side and
+reference encoders are ours.
 """
 
 from __future__ import annotations
@@ -30,12 +31,11 @@ from bezoar.results import Diagnosis, Provenance
 from bezoar.runtime import Progress, Runtime, generator
 
 LIMITS = (
-    "a trigger that is spread over the whole image is not found",
+    "a trigger that is spread over the whole image is not found, and one larger than "
+    "a quarter of a side may be missed",
     "an attacker who knows this search can train the encoder against it",
-    "whether a patch is small depends on the kind of encoder and image: without "
-    "reference encoders the threshold is a published one and may not fit",
-    "how well this tells trained encoders apart is not measured; a first trial on "
-    "small ones separated them badly: do not act on the verdict alone",
+    "how small is suspicious depends on the kind of encoder and image: the threshold "
+    "was set on small encoders for 32 pixels; give clean encoders of the same kind",
 )
 
 
@@ -56,7 +56,7 @@ class EncoderInversion:
             on a grid of places; the others cover all of the image.
         num_images: Most images to use, from the first on.
         threshold: Area below which a backdoor is reported, where there are no
-            reference encoders: a share of the image.
+            reference encoders: a share of the image. Ours, set on small encoders.
         margin: With reference encoders the threshold is this share of the smallest
             area among them.
     """
