@@ -197,8 +197,8 @@ class TransferDrill:
         tested = vectors(features, self.test.images).expand(count, -1, -1)
         right = predicted(heads, tested) == self.test.labels
         return {
-            "success": (predicted(heads, shown) == SHIP).float().mean().item(),
-            "accuracy": right.float().mean().item(),
+            "success": (predicted(heads, shown) == SHIP).double().mean().item(),
+            "accuracy": right.double().mean().item(),
             "psnr": psnr(self.base.images, base).clamp(max=99).mean().item(),
         }
 
