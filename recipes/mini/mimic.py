@@ -110,7 +110,7 @@ def _repairs(
     methods: dict[str, MIMIC | Distillation | EncoderFineTuning] = {
         "student": METHOD,
         "uniform": replace(METHOD, information_source="uniform"),
-        "from teacher": replace(METHOD, initialization="teacher", epochs=15, lr=3e-3),
+        "from teacher": replace(METHOD, initialization="teacher", epochs=8, lr=3e-3),
         "contrastive only": alone,
         "fine-tuning": EncoderFineTuning(epochs=10, batch_size=METHOD.batch_size),
     }
