@@ -155,7 +155,9 @@ def run_dvae(data: ImageData, _: nn.Module, seed: int, runtime: Runtime) -> Tens
 def run_inversion(
     data: ImageData, model: nn.Module, seed: int, runtime: Runtime
 ) -> Tensor:
-    method = EncoderInversion(steps=6, num_restarts=2, batch_size=4, cosine_target=0.5)
+    method = EncoderInversion(
+        steps=6, num_restarts=2, batch_size=4, cosine_target=0.9999
+    )
     return method.diagnose(model, data=data, seed=seed, runtime=runtime).mask
 
 

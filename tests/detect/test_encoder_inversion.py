@@ -72,6 +72,18 @@ def test_an_encoder_without_a_trigger_is_not_accused() -> None:
     assert len(found.restarts) == 3
 
 
+def test_an_encoder_to_which_all_images_look_alike_is_not_accused() -> None:
+    class Constant(Mixed):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) + 1e4
+
+    found = METHOD.diagnose(Constant(strength=0.0), data=dim())
+    assert found.status == "not scoreable"
+    assert not found.found
+    assert (found.area, found.score) == (1.0, 0.0)
+    assert "without any patch (mean cosine 1.000)" in found.summary
+
+
 def test_reference_encoders_set_the_threshold() -> None:
     clean = [Mixed(strength=0.0), Mixed(strength=1.0)]
     method = replace(METHOD, threshold=1e-6)

@@ -48,7 +48,7 @@ SHORT = EncoderInversion(
     steps=5,
     num_restarts=1,
     batch_size=8,
-    cosine_target=0.1,
+    cosine_target=0.95,
     threshold=1e-6,
 )
 

@@ -78,8 +78,8 @@ def detect_encoder(
 
     Searches for a small patch that makes all images look alike to the encoder; needs
     no labels and no trigger. It looks at the encoder and not for poison in the images.
-    Triggers of other kinds are not found, and how well the verdict keeps on trained
-    encoders is not measured. Exit codes: 0 nothing found, 1 backdoor found, 2 error,
+    Triggers of other kinds are not found, and the verdict was measured on small
+    encoders alone. Exit codes: 0 nothing found, 1 backdoor found, 2 error,
     3 no images.
 
     Args:

@@ -27,7 +27,7 @@ from bezoar.detect.trigger_inversion import (
 from bezoar.detect.trigger_windows import images_scanned, window_starts
 from bezoar.errors import InputError
 from bezoar.models import backbone_of, frozen_folded
-from bezoar.results import Diagnosis, Provenance
+from bezoar.results import Diagnosis, DiagnosisStatus, Provenance
 from bezoar.runtime import Progress, Runtime, generator
 
 LIMITS = (
@@ -138,10 +138,14 @@ class EncoderInversion:
         best = int(patches.areas.argmin())
         area = patches.areas[best].item()
         threshold = self.margin * min(areas) if areas else self.threshold
-        is_found = area < threshold
+        # Only a patch that covers nothing is no patch: all images looked alike already.
+        is_blind = not patches.masks.any()
+        is_found = area < threshold and not is_blind
+        summary = _summary(area, threshold, found=is_found, given=len(areas))
+        status: DiagnosisStatus = "found" if is_found else "nothing found"
         return Diagnosis(
-            status="found" if is_found else "nothing found",
-            summary=_summary(area, threshold, found=is_found, given=len(areas)),
+            status="not scoreable" if is_blind else status,
+            summary=_BLIND.format(cosines[best]) if is_blind else summary,
             score=-math.log(area),
             area=area,
             threshold=threshold,
@@ -194,7 +198,10 @@ class EncoderInversion:
                 )
             )
 
-        cosines_of(net, shown[:2], _plain(shown))  # tells an encoder of maps early
+        without = cosines_of(net, shown, _plain(shown))
+        if without.item() > self.cosine_target:
+            told(self.steps, 1.0)
+            return _plain(shown), without.tolist()
         starts = None
         if self.num_windows > 0:
             starts = window_starts(
@@ -237,8 +244,15 @@ def _plain(images: torch.Tensor) -> Patches:
     return Patches(
         masks=torch.zeros(1, height, width),
         patterns=torch.zeros(1, channels, height, width),
-        areas=torch.zeros(1),
+        areas=torch.ones(1),
     )
+
+
+_BLIND = (
+    "All images look alike to this encoder without any patch (mean cosine {:.3f}), so "
+    "that no trigger can be told by that: it is untrained or has collapsed, or its "
+    "features share a large constant part. Raise cosine_target, or centre the features."
+)
 
 
 def _p_value(area: float, references: Sequence[float]) -> float | None:

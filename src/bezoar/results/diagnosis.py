@@ -11,7 +11,7 @@ from torch import Tensor
 from bezoar.results.provenance import Provenance
 from bezoar.shapes import Float
 
-DiagnosisStatus = Literal["found", "nothing found"]
+DiagnosisStatus = Literal["found", "nothing found", "not scoreable"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,8 +19,8 @@ class Diagnosis:
     """What the search for a trigger says about an encoder.
 
     Attributes:
-        status: "found" (a small patch makes all images look alike to the encoder), or
-            "nothing found".
+        status: "found" (a small patch makes all images look alike to the encoder),
+            "nothing found", or "not scoreable" (they look alike without any patch).
         summary: One or two sentences for a reader who is not a researcher.
         score: Minus the logarithm of ``area``: higher is more suspicious.
         area: The smallest share of the image that a patch needs to make images look
