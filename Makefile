@@ -78,8 +78,9 @@ test-all: $(STAMP)
 docs-check: $(STAMP)
 	@$(RUN) docs/build.py --check
 
+# The limit stops what hangs; where the processor has AVX2 alone, all takes thrice as long.
 recipes-short: $(STAMP)
-	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --out build/recipes.json $(RECIPE_OPTIONS)
+	@HF_HUB_OFFLINE=1 $(RUN) recipes/run.py --short --limit 1200 --out build/recipes.json $(RECIPE_OPTIONS)
 
 torture: $(STAMP) ## a hundred kills, full disks, hostile files: is anything lost?
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) recipes/run.py faults $(RECIPE_OPTIONS)
