@@ -72,11 +72,21 @@ def test_an_encoder_without_a_trigger_is_not_accused() -> None:
     assert len(found.restarts) == 3
 
 
-def test_an_encoder_to_which_all_images_look_alike_is_not_accused() -> None:
-    class Constant(Mixed):
-        def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images) + 1e4
+class Constant(Mixed):
+    """Images hardly differ to it."""
 
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + 1e4
+
+
+def test_an_encoder_to_which_all_images_look_alike_is_no_reference() -> None:
+    with pytest.raises(InputError, match="tell images apart"):
+        METHOD.diagnose(
+            Mixed(strength=0.0), data=dim(), references=[Constant(strength=0.0)]
+        )
+
+
+def test_an_encoder_to_which_all_images_look_alike_is_not_accused() -> None:
     found = METHOD.diagnose(Constant(strength=0.0), data=dim())
     assert found.status == "not scoreable"
     assert not found.found

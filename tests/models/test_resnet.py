@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bezoar.models import resnet18, resnet34, resnet50, tap
-from bezoar.models.resnet import Stem
+from bezoar.models.resnet import BasicBlock, Stem
 
 
 def size(net: nn.Module) -> int:
@@ -116,3 +116,20 @@ def test_first_weights_have_the_spread_of_he() -> None:
     weight = resnet18(2).get_parameter("layer4.1.conv2.weight")
     assert weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
     assert abs(weight.mean().item()) < 1e-4
+
+
+@pytest.mark.parametrize("channels", [2, 4, 8])
+def test_strided_shortcuts_of_few_channels_are_plain_convolutions(
+    channels: int,
+) -> None:
+    # In channels_last torch 2.13 may write beyond its memory there, on AVX2 alone.
+    layer = BasicBlock(channels, 8, stride=2).double().downsample
+    assert layer is not None
+    conv = layer[0]
+    assert isinstance(conv, nn.Conv2d)
+    images = torch.rand(8, channels, 9, 8, dtype=torch.float64)
+    found = conv(images.contiguous(memory_format=torch.channels_last))
+    plain = functional.conv2d(images, conv.weight, stride=2)
+    torch.testing.assert_close(found, plain)
+    slopes = [torch.autograd.grad(y.sum(), conv.weight)[0] for y in (found, plain)]
+    torch.testing.assert_close(*slopes)

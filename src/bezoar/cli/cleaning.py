@@ -101,11 +101,8 @@ def clean(task: Task, *, runtime: Runtime) -> Cleaned:
             num_written = write_set(
                 task.source, task.out, keep=lambda id_: id_ not in bad, images=images
             )
-    for name in (
-        "blocks",
-        "images",
-        RANKING,
-    ):  # the set and the table hold what they held
+    # The set and the table hold what these held.
+    for name in ("blocks", "images", RANKING):
         shutil.rmtree(folder / name, ignore_errors=True)
     forget_training(folder)
     return Cleaned(

@@ -122,7 +122,8 @@ class EncoderInversion:
             The smallest patch found and what it says.
 
         Raises:
-            InputError: If there are fewer than two images.
+            InputError: If there are fewer than two images, or to one of the
+                references all images look alike.
         """
         if len(data) < 2:
             raise InputError(
@@ -133,13 +134,17 @@ class EncoderInversion:
         patches, cosines = self._search(encoder, data, seed, runtime, 0, total)
         areas = []
         for place, clean in enumerate(references, start=1):
-            found, _ = self._search(clean, data, seed, runtime, place, total)
+            found, told = self._search(clean, data, seed, runtime, place, total)
+            if _is_blind(found):
+                raise InputError(
+                    "expected clean encoders that tell images apart, got one to which "
+                    f"all look alike (mean cosine {told[0]:.3f}); leave it out"
+                )
             areas.append(found.areas.min().item())
         best = int(patches.areas.argmin())
         area = patches.areas[best].item()
         threshold = self.margin * min(areas) if areas else self.threshold
-        # Only a patch that covers nothing is no patch: all images looked alike already.
-        is_blind = not patches.masks.any()
+        is_blind = _is_blind(patches)
         is_found = area < threshold and not is_blind
         summary = _summary(area, threshold, found=is_found, given=len(areas))
         status: DiagnosisStatus = "found" if is_found else "nothing found"
@@ -246,6 +251,11 @@ def _plain(images: torch.Tensor) -> Patches:
         patterns=torch.zeros(1, channels, height, width),
         areas=torch.ones(1),
     )
+
+
+def _is_blind(patches: Patches) -> bool:
+    # What ``_plain`` makes is no patch: all images looked alike without one.
+    return not patches.masks.any()
 
 
 _BLIND = (

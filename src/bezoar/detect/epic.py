@@ -17,10 +17,10 @@ from torch import nn
 
 from bezoar.data import ImageData
 from bezoar.detect.column_verdict import Measured, as_detection
+from bezoar.detect.own_network import own_network
 from bezoar.detect.pruning import Pruning, check_subset_rate, train_pruned
 from bezoar.errors import InputError
 from bezoar.metrics.thresholds import Decision
-from bezoar.models import Architecture
 from bezoar.results import Detection, Provenance
 from bezoar.runtime import Runtime
 from bezoar.train import Training
@@ -104,17 +104,9 @@ class Epic:
         """
         del model
         start = time.perf_counter()
-        channels = data.images.shape[1]
-        architecture = Architecture(
-            name="convnet",
-            num_classes=max(2, len(data.class_names)),
-            width=self.epic_width,
-            mean=(0.0,) * channels,
-            std=(1.0,) * channels,
-        )
         pruning = Pruning(data.labels, subset_rate=self.subset_rate)
         train_pruned(
-            architecture.build(seed),
+            own_network(data, width=self.epic_width, seed=seed),
             data=data,
             pruning=pruning,
             start_epoch=self.start_epoch,

@@ -24,9 +24,9 @@ from bezoar.detect.column_verdict import (
     chosen_rule,
     decide,
 )
+from bezoar.detect.own_network import own_network
 from bezoar.errors import InputError
 from bezoar.metrics import logits
-from bezoar.models import Architecture
 from bezoar.results import Detection, Provenance
 from bezoar.runtime import Runtime
 from bezoar.shapes import Float, Int64
@@ -190,16 +190,8 @@ class LossIsolation:
             if self.average:
                 before.append(label_losses(network, data, runtime=quiet))
 
-        channels = data.images.shape[1]
-        architecture = Architecture(
-            name="convnet",
-            num_classes=max(2, len(data.class_names)),
-            width=self.isolation_width,
-            mean=(0.0,) * channels,
-            std=(1.0,) * channels,
-        )
         trained = train_classifier(
-            architecture.build(seed),
+            own_network(data, width=self.isolation_width, seed=seed),
             data=data,
             settings=self._protocol(),
             objective=lambda output, labels: objective(
