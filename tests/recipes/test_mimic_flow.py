@@ -31,14 +31,7 @@ def test_a_student_leaves_the_backdoor_behind() -> None:
     )
     method = replace(MIMIC.tiny(), epochs=20)
     student = method.repair(teacher, data=clean_set, runtime=runtime).model
-    control = replace(
-        method,
-        initialization="teacher",
-        epochs=5,
-        batch_size=64,
-        lr=3e-3,
-        clone_weight=10.0,
-    )
+    control = replace(method, initialization="teacher", epochs=2, lr=1e-3)
     kept = control.repair(teacher, data=clean_set, runtime=runtime).model
     encoders = {"clean": clean, "teacher": teacher, "student": student, "kept": kept}
     task = EncoderTask(name="digits", train=own, test=test, target_class=TARGET)
