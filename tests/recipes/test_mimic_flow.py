@@ -24,14 +24,21 @@ def test_a_student_leaves_the_backdoor_behind() -> None:
     )
     runtime = Runtime()
     clean = pretrained(own, epochs=15, seed=0, runtime=runtime)
-    attack = replace(BadEncoder.tiny(), patch_size=3, epochs=10, batch_size=64)
+    attack = replace(BadEncoder.tiny(), patch_size=3, epochs=20, batch_size=64)
     place = typical(own, clean, target=TARGET)
     teacher = attack.attack(
         clean, data=own, references=own.images[place : place + 1], runtime=runtime
     )
     method = replace(MIMIC.tiny(), epochs=20)
     student = method.repair(teacher, data=clean_set, runtime=runtime).model
-    control = replace(method, initialization="teacher", epochs=2, lr=1e-3)
+    control = replace(
+        method,
+        initialization="teacher",
+        epochs=5,
+        batch_size=64,
+        lr=3e-3,
+        clone_weight=10.0,
+    )
     kept = control.repair(teacher, data=clean_set, runtime=runtime).model
     encoders = {"clean": clean, "teacher": teacher, "student": student, "kept": kept}
     task = EncoderTask(name="digits", train=own, test=test, target_class=TARGET)
