@@ -27,11 +27,14 @@ from bezoar.metrics import EncoderTask, evaluate_encoders
 from bezoar.models import SimCLR, simclr
 from bezoar.repair import MIMIC, Distillation, EncoderFineTuning
 from bezoar.results import EncoderEvaluation, Repair
-from bezoar.runtime import Progress, Runtime
+from bezoar.runtime import Progress, Runtime, generator
 
 LONG = True  # the encoders are trained once
 TARGET = 9
-ATTACK = replace(BadEncoder.tiny(), epochs=15, batch_size=64)
+TRIGGERED_RATE = 0.05  # of the clean images, in the control that has to fail
+# As strong as the published ones (98 % or more): a weaker one, of 15 epochs, is also
+# vaguer, and what is vague comes along with what the encoder says about clean images.
+ATTACK = replace(BadEncoder.tiny(), epochs=40, batch_size=64)
 METHOD = MIMIC.tiny()
 KEPT = Path(__file__).parents[2] / "build" / "mini_mimic"
 
@@ -52,9 +55,11 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     def make() -> tuple[SimCLR, SimCLR]:
         return _victim(data, seed=seed, runtime=runtime)
 
-    clean, teacher = kept(KEPT / str(seed), make)
+    made_as = f"{seed}-{ATTACK.epochs}x{ATTACK.batch_size}"
+    clean, teacher = kept(KEPT / made_as, make)
     before = time.perf_counter()
     repairs = _repairs(teacher, clean_set, seed=seed, runtime=runtime)
+    repairs |= _controls(clean, teacher, clean_set, seed=seed, runtime=runtime)
     encoders = {
         "clean": clean,
         "teacher": teacher,
@@ -93,6 +98,10 @@ def _claim(claims: Claims, found: dict[str, EncoderEvaluation]) -> None:
     further = success["fine-tuning"] - success["student"]
     claims.at_least("fine_tuning_success_above_student", further, 0.30)
     claims.reported("floor", success["clean"])
+    for name in ("of the clean encoder", "trigger among the clean images"):
+        claims.reported(f"success, {name}", success[name])
+    claims.reported("success, from teacher, as long", success["from teacher, as long"])
+    claims.reported("success, untrained", success["untrained"])
     claims.reported("uniform_accuracy", accuracy["uniform"])
     claims.reported("uniform_success", success["uniform"])
 
@@ -110,13 +119,39 @@ def _repairs(
     methods: dict[str, MIMIC | Distillation | EncoderFineTuning] = {
         "student": METHOD,
         "uniform": replace(METHOD, information_source="uniform"),
-        "from teacher": replace(METHOD, initialization="teacher", epochs=8, lr=3e-3),
+        "from teacher": replace(METHOD, initialization="teacher", epochs=8, lr=1e-3),
         "contrastive only": alone,
         "fine-tuning": EncoderFineTuning(epochs=10, batch_size=64),
     }
     return {
         name: method.repair(teacher, data=data, seed=seed, runtime=runtime)
         for name, method in methods.items()
+    }
+
+
+def _controls(
+    clean: nn.Module,
+    teacher: nn.Module,
+    data: ImageData,
+    *,
+    seed: int,
+    runtime: Runtime,
+) -> dict[str, Repair]:
+    """Return students that tell what the student's own figures are worth."""
+    stream = generator(seed, "triggered")
+    triggered = torch.rand(len(data), generator=stream) < TRIGGERED_RATE
+    images = data.images.clone()
+    images[triggered] = ATTACK.apply(data.images[triggered])
+    shown = replace(data, images=images)
+    longer = replace(METHOD, initialization="teacher")
+    settings = {
+        "of the clean encoder": (METHOD, clean, data),
+        "trigger among the clean images": (METHOD, teacher, shown),
+        "from teacher, as long": (longer, teacher, data),
+    }
+    return {
+        name: method.repair(encoder, data=given, seed=seed, runtime=runtime)
+        for name, (method, encoder, given) in settings.items()
     }
 
 

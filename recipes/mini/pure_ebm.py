@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -30,12 +31,13 @@ from bezoar.purify import PureEBM, ShortcutSqueezing, calibrate_steps
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.train import FriendlyNoise, RandomNoise, Training, train_classifier
 
-ENERGY, METHOD = "cifar10-nf32", PureEBM.fine_tune()
-# The gate on the success was 0.20 before anything was measured. 500 steps left 0.65
-# (seed 0); 1,000 steps 0.4, 0.1 and 0.4 (seeds 0 to 2) of a success of 1.0, where JPEG
-# at any quality, noise that moves images as far, and a chain without an energy left 0.9
-# to 1.0: the attacker knows the network. So the claim is that 0.6 is not exceeded.
-LONG = True  # out of `make check`: it walks 750 images 1,000 steps
+ENERGY = "cifar10-nf32"
+# As long as an image lived in the bank when the network was trained (20 steps at a
+# time, replaced one time in 100), the longest walk that it knows. The paper walks 1,000
+# steps here with a network of fifteen times the parameters; with this one that leaves
+# 0.45, 0.1 and about 0.4 of the success (seeds 0 to 2).
+METHOD = replace(PureEBM.fine_tune(), steps=2000)
+LONG = True  # out of `make check`: it walks 750 images 2,000 steps
 NUM_VICTIMS, NUM_PROBES = 10, 64
 # Noise for 750 images, and 40 passes over them: some 40 s of a busy core.
 FRIENDS = False
@@ -73,7 +75,7 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     claims.facts["arms"] = rows
     undefended, defended = rows["none"], rows["PureEBM"]
     claims.at_least("undefended_success", undefended["success"], 0.90)
-    claims.at_most("purified_success", defended["success"], 0.60)
+    claims.at_most("purified_success", defended["success"], 0.20)
     more = rows["Gaussian of equal length"]["success"] - defended["success"]
     claims.at_least("gaussian_of_equal_length_above", more, 0.30)
     loss = undefended["accuracy"] - defended["accuracy"]
