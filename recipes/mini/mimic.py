@@ -13,7 +13,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -30,6 +32,7 @@ from bezoar.results import EncoderEvaluation, Repair
 from bezoar.runtime import Progress, Runtime, generator
 
 LONG = True  # the encoders are trained once
+NUM_PROCESSES = 2
 TARGET = 9
 TRIGGERED_RATE = 0.05  # of the clean images, in the control that has to fail
 # As strong as the published ones (98 % or more): a weaker one, of 15 epochs, is also
@@ -40,6 +43,21 @@ KEPT = Path(__file__).parents[2] / "build" / "mini_mimic"
 
 # The gates that were set before anything was measured; success above the floor.
 TEACHER, CURED, USEFUL, RECOVERED, CONTROL = 0.90, 0.08, 0.85, 0.5, 0.5
+
+Method = MIMIC | Distillation | EncoderFineTuning
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One repair, for a process of its own."""
+
+    method: Method
+    encoder: nn.Module
+    data: ImageData
+
+    def __call__(self, seed: int) -> Repair:
+        """Return what the method makes of the encoder."""
+        return self.method.repair(self.encoder, data=self.data, seed=seed)
 
 
 def body(claims: Claims, report: Callable[[Progress], None]) -> None:
@@ -58,8 +76,10 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     made_as = f"{seed}-{ATTACK.epochs}x{ATTACK.batch_size}"
     clean, teacher = kept(KEPT / made_as, make)
     before = time.perf_counter()
-    repairs = _repairs(teacher, clean_set, seed=seed, runtime=runtime)
-    repairs |= _controls(clean, teacher, clean_set, seed=seed, runtime=runtime)
+    jobs = _repairs(teacher, clean_set) | _controls(
+        clean, teacher, clean_set, seed=seed
+    )
+    repairs = _done(jobs, seed=seed, report=report)
     encoders = {
         "clean": clean,
         "teacher": teacher,
@@ -106,9 +126,7 @@ def _claim(claims: Claims, found: dict[str, EncoderEvaluation]) -> None:
     claims.reported("uniform_success", success["uniform"])
 
 
-def _repairs(
-    teacher: nn.Module, data: ImageData, *, seed: int, runtime: Runtime
-) -> dict[str, Repair]:
+def _repairs(teacher: nn.Module, data: ImageData) -> dict[str, Job]:
     alone = replace(
         Distillation.contrastive_only(),
         epochs=METHOD.epochs,
@@ -116,43 +134,50 @@ def _repairs(
         lr=METHOD.lr,
         schedule=METHOD.schedule,
     )
-    methods: dict[str, MIMIC | Distillation | EncoderFineTuning] = {
+    methods: dict[str, Method] = {
         "student": METHOD,
         "uniform": replace(METHOD, information_source="uniform"),
-        "from teacher": replace(METHOD, initialization="teacher", epochs=8, lr=1e-3),
         "contrastive only": alone,
+        "from teacher": replace(METHOD, initialization="teacher", epochs=8, lr=1e-3),
         "fine-tuning": EncoderFineTuning(epochs=10, batch_size=64),
     }
-    return {
-        name: method.repair(teacher, data=data, seed=seed, runtime=runtime)
-        for name, method in methods.items()
-    }
+    return {name: Job(method, teacher, data) for name, method in methods.items()}
 
 
 def _controls(
-    clean: nn.Module,
-    teacher: nn.Module,
-    data: ImageData,
-    *,
-    seed: int,
-    runtime: Runtime,
-) -> dict[str, Repair]:
+    clean: nn.Module, teacher: nn.Module, data: ImageData, *, seed: int
+) -> dict[str, Job]:
     """Return students that tell what the student's own figures are worth."""
     stream = generator(seed, "triggered")
     triggered = torch.rand(len(data), generator=stream) < TRIGGERED_RATE
     images = data.images.clone()
     images[triggered] = ATTACK.apply(data.images[triggered])
-    shown = replace(data, images=images)
     longer = replace(METHOD, initialization="teacher")
-    settings = {
-        "of the clean encoder": (METHOD, clean, data),
-        "trigger among the clean images": (METHOD, teacher, shown),
-        "from teacher, as long": (longer, teacher, data),
-    }
     return {
-        name: method.repair(encoder, data=given, seed=seed, runtime=runtime)
-        for name, (method, encoder, given) in settings.items()
+        "of the clean encoder": Job(METHOD, clean, data),
+        "trigger among the clean images": Job(
+            METHOD, teacher, replace(data, images=images)
+        ),
+        "from teacher, as long": Job(longer, teacher, data),
     }
+
+
+def _done(
+    jobs: dict[str, Job], *, seed: int, report: Callable[[Progress], None]
+) -> dict[str, Repair]:
+    """Run repairs side by side, one core each: networks this small share none well."""
+    found: dict[str, Repair] = {}
+    with ProcessPoolExecutor(
+        NUM_PROCESSES,
+        mp_context=get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    ) as pool:
+        running = {pool.submit(job, seed): name for name, job in jobs.items()}
+        for future in as_completed(running):
+            found[running[future]] = future.result()
+            report(Progress(stage="repairs", done=len(found), total=len(jobs)))
+    return {name: found[name] for name in jobs}
 
 
 def _victim(data: ImageData, *, seed: int, runtime: Runtime) -> tuple[SimCLR, SimCLR]:
