@@ -33,9 +33,8 @@ from bezoar.train import FriendlyNoise, RandomNoise, Training, train_classifier
 
 ENERGY = "cifar10-nf32"
 # As long as an image lived in the bank when the network was trained (20 steps at a
-# time, replaced one time in 100), the longest walk that it knows. The paper walks 1,000
-# steps here with a network of fifteen times the parameters; with this one that leaves
-# 0.45, 0.1 and about 0.4 of the success (seeds 0 to 2).
+# time, replaced one time in 100): the longest walk that it knows. The paper walks 1,000
+# steps here, with a network of fifteen times the parameters; see pure_ebm_steps.py.
 METHOD = replace(PureEBM.fine_tune(), steps=2000)
 LONG = True  # out of `make check`: it walks 750 images 2,000 steps
 NUM_VICTIMS, NUM_PROBES = 10, 64

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from bezoar import EncoderInversion, PureEBM
+from bezoar.bench import transfer
 from bezoar.bench.recipe import Claims
 from bezoar.data import ImageData, noise_images
 from bezoar.train import Training
-from recipes.mini import diagnose_encoder, pure_ebm_limits
+from recipes.mini import diagnose_encoder, pure_ebm_limits, pure_ebm_steps
 
 TEN = tuple("abcdefghij")
 
@@ -17,6 +18,14 @@ TEN = tuple("abcdefghij")
 def made(_split: str, *, limit: int, skip: int = 0) -> ImageData:
     images = noise_images(limit, size=32, seed=skip)
     return replace(images, labels=torch.arange(limit) % 10, class_names=TEN)
+
+
+def coloured(split: str, *, limit: int, skip: int = 0) -> ImageData:
+    data = made(split, limit=limit, skip=skip)
+    colours = torch.stack([data.labels % 3 * 90, data.labels // 3 * 60], dim=1)
+    images = data.images // 8
+    images[:, :2] += colours[:, :, None, None].to(torch.uint8)
+    return replace(data, images=images)
 
 
 def silent(_: object) -> None:
@@ -39,6 +48,27 @@ def test_the_limits_of_pure_ebm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names) == len(set(names)) == 4 * 3 * 2
     assert "narcissus, a whole class: success, JPEG 75" in names
     assert all(0 <= float(row.value) <= 1 for row in claims.rows)  # type: ignore[arg-type]
+
+
+def test_the_steps_of_pure_ebm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "cifar10", coloured)
+    monkeypatch.setattr(transfer, "NUM_POOL", 600)
+    monkeypatch.setattr(transfer, "_NUM_TEST", 100)
+    for name, value in {
+        "cifar10": coloured,
+        "NUM_FEATURES": 100,
+        "NUM_VICTIMS": 1,
+        "NUM_SEEDS": 1,
+        "GRID": (1, 2),
+        "CHOSEN": 2,
+        "PROTOCOL": Training(epochs=1),
+    }.items():
+        monkeypatch.setattr(pure_ebm_steps, name, value)
+    claims = Claims()
+    pure_ebm_steps.body(claims, silent)
+    rows = {row.name: row.value for row in claims.rows}
+    assert rows["PSNR after 1"] > rows["PSNR after 2"] > 20  # type: ignore[operator]
+    assert rows["accuracy lost after 0"] == 0
 
 
 def test_the_diagnosis_of_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
