@@ -17,20 +17,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import torch
 
 from bezoar.attacks import AR, LSP, OPS
 from bezoar.bench.recipe import Claims, cifar10, main, off_grid
+from bezoar.bench.unlearnable import UnlearnableBench
 from bezoar.data import ImageData
-from bezoar.metrics import evaluate, psnr, separability
-from bezoar.models import Architecture
 from bezoar.purify import DVAE, ShortcutSqueezing
 from bezoar.purify.screening import compared
 from bezoar.results import Purification
 from bezoar.runtime import Progress, Runtime
-from bezoar.train import Training, train_classifier
+from bezoar.train import Training
 
 LONG = True  # four purifications and some fifteen trainings
 NUM_IMAGES, NUM_TEST = 2000, 2000
@@ -46,53 +42,16 @@ PROBES = {
 SQUEEZES = ("jpeg", "grey")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What all rows of the table share."""
-
-    train: ImageData
-    test: ImageData
-    seed: int
-    runtime: Runtime
-
-    def accuracy(self, data: ImageData) -> float:
-        """Return the accuracy on clean images of a network trained on ``data``."""
-        network = Architecture(name="convnet", num_classes=10, width=16)
-        model = train_classifier(
-            network.build(self.seed),
-            data=data,
-            settings=PROTOCOL,
-            seed=self.seed,
-            runtime=self.runtime,
-        )
-        return evaluate(model, self.test, runtime=self.runtime).clean_accuracy
-
-    def told(self, data: ImageData) -> dict[str, float]:
-        """Return how well the class is told from what sets images apart from clean."""
-        residual = (data.images.float() - self.train.images.float()) / 255
-        found = separability(residual, self.train.labels)
-        return {name: round(value, 3) for name, value in found.items()}
-
-    def row(self, data: ImageData) -> dict[str, float]:
-        """Return one line of the table."""
-        near = psnr(self.train.images, data.images)
-        shown = near[near.isfinite()].mean().item()
-        return {
-            "accuracy": round(self.accuracy(data), 4),
-            **self.told(data),
-            **({"psnr": round(shown, 2)} if shown == shown else {}),
-        }
-
-
 def body(
     claims: Claims, report: Callable[[Progress], None], names: tuple[str, ...]
 ) -> None:
     """Make CIFAR-10 unlearnable and learnable again."""
-    bench = Bench(
+    bench = UnlearnableBench(
         train=off_grid(cifar10("train", limit=NUM_IMAGES)),
         test=off_grid(cifar10("test", limit=NUM_TEST)),
         seed=claims.seed,
         runtime=Runtime(progress=report),
+        protocol=PROTOCOL,
     )
     clean, control = _table(claims, bench, "clean", bench.train)
     claims.at_least("clean accuracy", clean["given"]["accuracy"], 0.40)
@@ -106,11 +65,11 @@ def body(
         _wanted(claims, name, table, clean)
         claims.reported(f"{name}: gaps of the probes", _gaps(bench, poisoned, done))
         if name != "ar":  # its noise is new in each image: no class predicts it
-            _along(claims, name, poisoned, bench.train, done)
+            _along(claims, name, poisoned, bench, done)
 
 
 def _table(
-    claims: Claims, bench: Bench, name: str, data: ImageData
+    claims: Claims, bench: UnlearnableBench, name: str, data: ImageData
 ) -> tuple[dict[str, dict[str, float]], Purification]:
     done = METHOD.purify(data, seed=bench.seed, runtime=bench.runtime)
     sets = {"given": data, "dvae": done.data}
@@ -119,20 +78,13 @@ def _table(
     table = {kind: bench.row(images) for kind, images in sets.items()}
     if name != "clean":
         for kind, images in sets.items():
-            table[kind]["left"] = _left(images, data, bench.train)
+            table[kind]["left"] = bench.left(images, poisoned=data)
     claims.facts[name] = table
     claims.facts[f"{name}_purify"] = {
         "seconds": round(done.provenance.seconds, 1),
         **{k: round(v, 3) for k, v in done.figures.items()},
     }
     return table, done
-
-
-def _left(data: ImageData, poisoned: ImageData, clean: ImageData) -> float:
-    """Return how much of what was added is still there, 1 for all of it."""
-    added = poisoned.images.float() - clean.images.float()
-    left = data.images.float() - clean.images.float()
-    return round(((left * added).sum() / (added * added).sum()).item(), 3)
 
 
 def _held(claims: Claims, name: str, table: Mapping[str, Mapping[str, float]]) -> None:
@@ -175,7 +127,7 @@ def _wanted(
             claims.reported(title, shared)
 
 
-def _gaps(bench: Bench, given: ImageData, done: Purification) -> str:
+def _gaps(bench: UnlearnableBench, given: ImageData, done: Purification) -> str:
     told = compared(given, done.data, alarm_gap=0.15, seeds=(bench.seed,), settings={})
     shown = ", ".join(f"{name} {gap:.2f}" for name, gap in told.gaps.items())
     return f"{shown}: {told.status}"
@@ -185,17 +137,15 @@ def _along(
     claims: Claims,
     name: str,
     poisoned: ImageData,
-    clean: ImageData,
+    bench: UnlearnableBench,
     done: Purification,
 ) -> None:
-    added = (poisoned.images.float() - clean.images.float()).flatten(1)
-    taken = done.extras["rough_perturbation"].float().flatten(1)
-    cosine = torch.cosine_similarity(taken, added).mean().item()
+    found = bench.cosine(done.extras["rough_perturbation"], poisoned=poisoned)
     title = f"{name}: cosine of what was taken out and added"
     if name == "lsp":
-        claims.wanted(title, cosine, at_least=0.4)
+        claims.wanted(title, found, at_least=0.4)
     else:
-        claims.reported(title, cosine)
+        claims.reported(title, found)
 
 
 def script(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from bezoar.data import ImageData, noise_images
 from bezoar.purify import DVAE
 from bezoar.train import Training
 from recipes.mini import dvae as small
-from recipes.mini import scale_dvae
+from recipes.mini import dvae_ablation, scale_dvae
 from recipes.paper import dvae as paper
 
 
@@ -45,15 +45,16 @@ def test_every_arm_of_the_paper_recipe_is_trained_and_measured(
     assert printed["facts"]["clean"]["pixels"] <= 0.5  # nothing was added
 
 
+def few(split: str, *, limit: int) -> ImageData:
+    data = noise_images(min(limit, 60 if split == "train" else 20), size=32)
+    number = torch.arange(len(data)) % 10
+    return replace(data, labels=number, class_names=tuple(map(str, range(10))))
+
+
 @pytest.mark.slow
 def test_the_small_recipe_runs_whole_for_one_attack(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def few(split: str, *, limit: int) -> ImageData:
-        data = noise_images(min(limit, 60 if split == "train" else 20), size=32)
-        number = torch.arange(len(data)) % 10
-        return replace(data, labels=number, class_names=tuple(map(str, range(10))))
-
     monkeypatch.setattr(small, "cifar10", few)
     method = DVAE(width=2, latent_width=4, epochs=1, batch_size=20)
     monkeypatch.setattr(small, "METHOD", method)
@@ -67,6 +68,23 @@ def test_the_small_recipe_runs_whole_for_one_attack(
     assert list(printed["facts"]["lsp"]) == ["given", "dvae", "jpeg", "grey"]
     assert printed["facts"]["lsp"]["given"]["left"] == pytest.approx(1.0)
     assert not any(name.startswith("ops") for name in named)
+
+
+@pytest.mark.slow
+def test_the_ablation_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = DVAE(width=2, latent_width=4, epochs=1, batch_size=20)
+    for name, value in {
+        "cifar10": few,
+        "PROTOCOL": Training(epochs=1),
+        "VARIANTS": {"whole": method, "fine": replace(method, stages="fine")},
+    }.items():
+        monkeypatch.setattr(dvae_ablation, name, value)
+    claims = Claims()
+    dvae_ablation.body(claims, lambda _: None)
+    rows = {row.name: str(row.value) for row in claims.rows}
+    assert "cosine" in rows["whole"]
+    assert "cosine" not in rows["fine"]
+    assert "left 1.0" not in rows["JPEG in its place"]
 
 
 def test_what_is_wanted_is_stated_with_whether_it_was_reached() -> None:

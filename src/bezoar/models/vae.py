@@ -23,7 +23,7 @@ from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64
 
 Embedding = Literal["spatial", "vector"]
-PerturbationInput = Literal["latent", "features", "class"]
+PerturbationInput = Literal["latent", "features", "class", "mean"]
 DecoderNorm = Literal["instance", "batch"]
 
 
@@ -40,8 +40,9 @@ class DVAENet(nn.Module):
         embedding: What a class adds to the decoder's input: "spatial", a value for
             each place of the grid, or "vector", one for all places.
         perturbation_input: What the class is added to: "latent" (the sample, as
-            published), "features" (of the encoder, past the rate limit), or "class"
-            (nothing).
+            published), "features" (of the encoder, past the rate limit), "class"
+            (nothing), or "mean": no decoder, but what the images of a class have in
+            common beyond what is drawn of them, which ``train_dvae`` computes.
         decoder_norm: What the decoders normalise over: "instance", each image by
             itself (as published), or "batch", which keeps how bright an image is.
         seed: Seeds the first weights.
@@ -93,9 +94,13 @@ class DVAENet(nn.Module):
             self.post = nn.Conv2d(latent_width, wide, 1)
             sizes = in_channels, width, num_downsamples
             self.image_decoder = _decoder(*sizes, norm=decoder_norm)
-            self.perturbation_decoder = _decoder(*sizes, norm=decoder_norm)
-            grid = self.latent_shape[1:] if embedding == "spatial" else (1, 1)
-            self.classes = nn.Parameter(torch.empty(num_classes, wide, *grid))
+            if perturbation_input != "mean":
+                self.perturbation_decoder = _decoder(*sizes, norm=decoder_norm)
+                grid = self.latent_shape[1:] if embedding == "spatial" else (1, 1)
+                self.classes = nn.Parameter(torch.empty(num_classes, wide, *grid))
+        if perturbation_input == "mean":
+            shape = num_classes, in_channels, *image_size
+            self.register_buffer("means", torch.zeros(shape))
         _initialise(self, seed=seed)
 
     def encode(
@@ -161,6 +166,8 @@ class DVAENet(nn.Module):
         Returns:
             Perturbations in units of [0, 1], unbounded, in float32.
         """
+        if self.perturbation_input == "mean":
+            return self.get_buffer("means")[labels]
         told = self.classes[labels]
         read = {"latent": latent, "features": features}.get(self.perturbation_input)
         told = told.expand(-1, -1, *latent.shape[2:]) if read is None else read + told
@@ -263,6 +270,9 @@ def _initialise(network: DVAENet, *, seed: int) -> None:
                 module.weight.uniform_(-bound, bound, generator=stream)
                 if module.bias is not None:
                     module.bias.uniform_(-bound, bound, generator=stream)
+    if network.perturbation_input == "mean":
+        network.get_buffer("means").zero_()
+        return
     with torch.no_grad():
         network.classes.normal_(generator=stream)
 

@@ -21,9 +21,12 @@ from bezoar.errors import DivergedError, InputError
 from bezoar.models import fingerprint
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
-from bezoar.shapes import Float
+from bezoar.shapes import Float, Int64, UInt8
 from bezoar.train.ranks import Ranks
 from bezoar.train.vae_checkpoint import VAECheckpoint
+
+_PART = 500  # images of a pass
+_SURE = 2.0  # standard errors that a mean has to exceed, and that it loses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,8 @@ class VAETraining:
         latent_width: Channels of the latent grid.
         num_downsamples: Halvings of the grid.
         embedding: What a class adds: "spatial" or "vector".
-        perturbation_input: What it is added to: "latent", "features" or "class".
+        perturbation_input: What it is added to: "latent", "features" or "class"; or
+            "mean", for the mean of what the images of a class are left with.
         decoder_norm: What the decoders normalise over: "instance" or "batch".
     """
 
@@ -240,8 +244,56 @@ def train_dvae(
         runtime.progress(
             Progress(stage=stage, done=epoch + 1, total=settings.epochs, metrics=shown)
         )
+    if settings.perturbation_input == "mean":
+        fill_means(network, *stored, seed=seed, stream=f"dvae.{stage}")
     trained: DVAENet = network.eval().cpu().requires_grad_(False)
     return TrainedVAE(network=trained, history=history)
+
+
+@torch.inference_mode()
+def fill_means(
+    network: DVAENet,
+    images: UInt8[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+    *,
+    seed: int,
+    stream: str,
+) -> None:
+    """Set a network's perturbations to what the images of a class have in common.
+
+    That is the mean of an image less what is drawn of it, beyond that of all classes
+    together, which is the autoencoder's own bias. Of all perturbations that depend on
+    the class alone it is the one with the least error of image and perturbation
+    together; a decoder that is told the class comes near it after many steps. Two
+    standard errors are taken off each value, and what is smaller becomes 0: a few
+    hundred images do not tell it.
+
+    Args:
+        network: A trained autoencoder with ``perturbation_input="mean"``; changed.
+        images: The images that it was trained on, on its device.
+        labels: Their classes.
+        seed: Seeds the noise on the latent grid.
+        stream: Names it.
+    """
+    network.eval()
+    means = network.get_buffer("means")
+    drawn = torch.Generator(images.device)
+    drawn.manual_seed(generator(seed, stream, "means").initial_seed())
+    sums, squares = torch.zeros_like(means), torch.zeros_like(means)
+    for part, classes in zip(images.split(_PART), labels.split(_PART), strict=True):
+        given = (part.float() / 255).contiguous(memory_format=torch.channels_last)
+        _, mean, log_variance = network.encode(given)
+        noise = _noise(network, len(part), drawn)
+        left = given - network.reconstruct(network.latent(mean, log_variance, noise))
+        sums.index_add_(0, classes, left)
+        squares.index_add_(0, classes, left.square())
+    counts = labels.bincount(minlength=len(means)).view(-1, 1, 1, 1)
+    of_class = sums / counts.clamp(min=1)
+    spread = (squares / counts.clamp(min=1) - of_class.square()).clamp(min=0)
+    errors = (spread / counts.clamp(min=1)).sqrt()
+    beyond = of_class - sums.sum(0) / len(images)
+    sure = (beyond.abs() - _SURE * errors).clamp(min=0) * beyond.sign()
+    means.copy_(torch.where(counts > 1, sure, 0.0))
 
 
 def check_labelled(data: ImageData) -> None:
@@ -270,7 +322,10 @@ def _first(
     seed: int,
 ) -> DVAENet:
     if start is not None:
-        return copy.deepcopy(start).requires_grad_(True)
+        begun = copy.deepcopy(start).requires_grad_(True)
+        if begun.perturbation_input == "mean":
+            begun.get_buffer("means").zero_()
+        return begun
     _, channels, height, width = data.images.shape
     # Another stage begins with other weights.
     drawn = generator(seed, f"dvae.{stage}.weights").initial_seed()

@@ -1,0 +1,111 @@
+"""A set made unlearnable, what purifiers make of it, and how that is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bezoar.data import ImageData
+from bezoar.metrics import evaluate, psnr, separability
+from bezoar.models import Architecture
+from bezoar.runtime import Runtime
+from bezoar.shapes import Float
+from bezoar.train import Training, train_classifier
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnlearnableBench:
+    """What all rows of a table share.
+
+    Attributes:
+        train: The clean training images.
+        test: Test images.
+        seed: Seeds the networks.
+        runtime: Where and how to run.
+        protocol: How the networks are trained.
+    """
+
+    train: ImageData
+    test: ImageData
+    seed: int
+    runtime: Runtime
+    protocol: Training
+
+    def accuracy(self, data: ImageData) -> float:
+        """Return the accuracy on clean images of a small network trained on a set.
+
+        Args:
+            data: The set.
+
+        Returns:
+            The share of test images that it gets right.
+        """
+        network = Architecture(name="convnet", num_classes=10, width=16)
+        model = train_classifier(
+            network.build(self.seed),
+            data=data,
+            settings=self.protocol,
+            seed=self.seed,
+            runtime=self.runtime,
+        )
+        return evaluate(model, self.test, runtime=self.runtime).clean_accuracy
+
+    def told(self, data: ImageData) -> dict[str, float]:
+        """Return how well the class is told from what sets images apart from clean.
+
+        Args:
+            data: Images made from the training images.
+
+        Returns:
+            Accuracy of linear rules on held-out images, by what they look at.
+        """
+        residual = (data.images.float() - self.train.images.float()) / 255
+        found = separability(residual, self.train.labels)
+        return {name: round(value, 3) for name, value in found.items()}
+
+    def row(self, data: ImageData) -> dict[str, float]:
+        """Return one line of the table.
+
+        Args:
+            data: Images made from the training images.
+
+        Returns:
+            "accuracy", what ``told`` returns, and "psnr" where they differ.
+        """
+        near = psnr(self.train.images, data.images)
+        shown = near[near.isfinite()].mean().item()
+        return {
+            "accuracy": round(self.accuracy(data), 4),
+            **self.told(data),
+            **({"psnr": round(shown, 2)} if shown == shown else {}),
+        }
+
+    def left(self, data: ImageData, *, poisoned: ImageData) -> float:
+        """Return how much of what was added is still there.
+
+        Args:
+            data: What was made of the poisoned images.
+            poisoned: The poisoned images.
+
+        Returns:
+            Its height along what was added, 1 for all of it.
+        """
+        added = poisoned.images.float() - self.train.images.float()
+        still = data.images.float() - self.train.images.float()
+        return round(((still * added).sum() / (added * added).sum()).item(), 3)
+
+    def cosine(self, taken: Float[Tensor, "n c h w"], *, poisoned: ImageData) -> float:
+        """Return how far what was taken out points along what had been added.
+
+        Args:
+            taken: What a purifier subtracted.
+            poisoned: The poisoned images.
+
+        Returns:
+            The mean cosine, at most 1.
+        """
+        added = (poisoned.images.float() - self.train.images.float()).flatten(1)
+        both = torch.cosine_similarity(taken.float().flatten(1), added)
+        return both.mean().item()
