@@ -7,9 +7,9 @@ no knowledge of that; so is the clean set, for what purifying costs by itself. A
 is trained on each, and on what shortcut squeezing makes of it. ``--attack NAME`` runs
 one of them with the control.
 
-What was asked for before anything was measured is stated beside each figure as
-"wanted", whether it was reached or not; the gates that make the recipe fail are what
-these sizes hold.
+What was asked for before anything was measured is a gate where it is reached, and
+stated as "wanted" where it is not on each machine, or not at all: see the docs page for
+why a linear rule that knows the clean images tells the class in any case.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _table(
 def _held(claims: Claims, name: str, table: Mapping[str, Mapping[str, float]]) -> None:
     probe, before = PROBES[name]
     claims.at_least(f"{name}: told before, {probe}", table["given"][probe], before)
-    claims.at_least(f"{name}: PSNR to clean", table["dvae"]["psnr"], 18.0)
+    claims.at_least(f"{name}: PSNR to clean", table["dvae"]["psnr"], 20.0)
     if name == "lsp":
         poisoned = table["given"]["accuracy"]
         claims.at_most("lsp: accuracy, poisoned", poisoned, 0.30)
@@ -106,13 +106,16 @@ def _wanted(
 ) -> None:
     probe, _ = PROBES[name]
     after, base = table["dvae"][probe], clean["dvae"][probe]
-    claims.wanted(f"{name}: told after, {probe}", after, at_most=0.5)
-    claims.wanted(f"{name}: told after, above control", after - base, at_most=0.15)
+    if name == "ar":  # texture, which no autoencoder of this rate draws again
+        claims.at_most(f"ar: told after, {probe}", after, 0.5)
+        claims.at_most("ar: told after, above control", after - base, 0.15)
+    else:
+        claims.wanted(f"{name}: told after, {probe}", after, at_most=0.5)
+        claims.wanted(f"{name}: told after, above control", after - base, at_most=0.15)
     claims.reported(f"{name}: told after JPEG", table["jpeg"][probe])
     for kind in ("dvae", "jpeg"):
         title = f"{name}: share of the noise's height left, {kind}"
         claims.reported(title, table[kind]["left"])
-    claims.wanted(f"{name}: PSNR to clean, asked", table["dvae"]["psnr"], at_least=20.0)
     poisoned = table["given"]["accuracy"]
     room = clean["given"]["accuracy"] - poisoned
     for kind in ("dvae", *SQUEEZES):
@@ -122,7 +125,7 @@ def _wanted(
             claims.reported(title, "the attack took none")
         elif (name, kind) == ("lsp", "dvae"):
             claims.wanted("lsp: accuracy, poisoned, asked", poisoned, at_most=0.25)
-            claims.wanted(title, shared, at_least=0.6)
+            claims.at_least(title, shared, 0.6)
         else:
             claims.reported(title, shared)
 
@@ -143,7 +146,7 @@ def _along(
     found = bench.cosine(done.extras["rough_perturbation"], poisoned=poisoned)
     title = f"{name}: cosine of what was taken out and added"
     if name == "lsp":
-        claims.wanted(title, found, at_least=0.4)
+        claims.at_least(title, found, 0.4)
     else:
         claims.reported(title, found)
 
