@@ -27,8 +27,9 @@ def test_folded_pooling_is_exact(patch_size: int, size: tuple[int, int]) -> None
     torch.testing.assert_close(folded.slope(x), slope, atol=1e-6, rtol=1e-4)
 
 
-def test_weights_learn_through_the_fold_as_through_pooling() -> None:
-    net = EnergyNet(num_filters=4)
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_weights_learn_through_the_fold_as_through_pooling(patch_size: int) -> None:
+    net = EnergyNet(num_filters=4, patch_size=patch_size)
     x = states(2, 3, 16, 16)
     grads = [
         torch.autograd.grad(energies.sum(), list(net.parameters()))
@@ -54,11 +55,28 @@ def test_images_in_0_1_are_states_in_minus_1_1() -> None:
     torch.testing.assert_close(net((x + 1) / 2), net.folded()(x), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_squares_of_pixels_have_the_energies_of_their_images(patch_size: int) -> None:
+    folded = EnergyNet(num_filters=8, patch_size=patch_size).folded().detached()
+    x = states(3, 3, 16, 24)
+    squares = folded.squares(x)
+    assert folded.images(squares).equal(x)
+    assert folded.images(squares).is_contiguous()
+    assert folded.of_squares(squares).equal(folded(x))
+    slope = folded.slope(squares, in_squares=True)
+    assert folded.images(slope).equal(folded.slope(x))
+
+
 def test_odd_sizes_are_filled_up_by_reflection() -> None:
     net = EnergyNet(num_filters=4, patch_size=2)
-    x = states(2, 3, 19, 27)
+    x = states(2, 3, 19, 27).requires_grad_()
     filled = torch.nn.functional.pad(x, (0, 5, 0, 5), mode="reflect")
     assert net.folded()(x).equal(net.folded()(filled))
+    expected = plain_energy(net, filled)
+    torch.testing.assert_close(net.folded()(x), expected, atol=1e-6, rtol=1e-5)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    folded = net.folded().detached()
+    torch.testing.assert_close(folded.slope(x), slope, atol=1e-6, rtol=1e-4)
     assert energy_gradient(net, x).shape == x.shape
     assert net.drift_scale(19, 27) == 24 * 32 / 32**2
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bezoar import EnergyNet, ImageData, PureEBM, Runtime
 from bezoar.bench.reference.langevin import purify_plain, wrapped
 from bezoar.data import content_keys, noise_images, to_uint8
 from bezoar.errors import DivergedError, InputError
 from bezoar.models import fingerprint
-from bezoar.models.langevin import keyed_noise
+from bezoar.models.langevin import keyed_noise, langevin
 from bezoar.purify.energy_chains import Chains
 from bezoar.runtime import generator
 
@@ -42,12 +43,15 @@ def test_it_is_the_plain_loop(patch_size: int) -> None:
     for place, key in enumerate(content_keys(DATA.images)):
         drawn = keyed_noise(
             [key],
-            shape=(3, 16, 16),
+            shape=(16 // patch_size, 16 // patch_size, 3 * patch_size**2),
             seed=0,
             stream="langevin",
             device=torch.device("cpu"),
         )
-        noise = [next(drawn) for _ in range(12)]
+        noise = [
+            functional.pixel_shuffle(next(drawn).movedim(3, 1), patch_size)
+            for _ in range(12)
+        ]
         image = DATA.images[place : place + 1]
         (expected,) = purify_plain(image, net=net, noise=noise.__getitem__, steps=12)
         # float32 in another order: a value on the edge may round to the other side
@@ -89,6 +93,41 @@ def test_without_energy_a_pattern_survives_whole() -> None:
         for x in (clean, clean + pattern)
     ]
     torch.testing.assert_close(ends[1] - ends[0], pattern, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_a_chain_in_squares_is_the_chain_of_the_image(patch_size: int) -> None:
+    net = steep(patch_size)
+    squares = Chains.of(net, image_shape=(3, 16, 16), runtime=FLOAT)
+    plain = replace(squares, in_squares=False)
+    layers, begins = squares.layers, DATA.images.float() / 127.5 - 1
+    shape = tuple(layers.squares(begins).shape[1:])
+    drawn = squares.noise(DATA.ids, shape=shape, seed=0, stream="s")
+    steps, walk = 25, PureEBM().walk
+    expected = langevin(
+        begins,
+        slope=plain.slope,
+        noise=(layers.images(z[:3]) for z in drawn),
+        steps=steps,
+        walk=walk,
+    )
+    ends = squares.walk(
+        begins, keys=DATA.ids, steps=steps, walk=walk, seed=0, stream="s"
+    )
+    assert (ends - begins).abs().max() > 0.1
+    # float32, and layers that may add in another order for another number of images
+    torch.testing.assert_close(ends, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [16, 19])
+def test_a_short_walk_is_the_beginning_of_a_long_one(size: int) -> None:
+    images = noise_images(2, size=size).images.float() / 127.5 - 1
+    chains = Chains.of(steep(2), image_shape=(3, size, size), runtime=FLOAT)
+    keys, walk = ("a", "b"), PureEBM().walk
+    trace = chains.trace(images, keys=keys, grid=(7, 12), walk=walk, seed=0, stream="s")
+    for steps, states in zip((7, 12), trace, strict=True):
+        end = chains.walk(images, keys=keys, steps=steps, walk=walk, seed=0, stream="s")
+        assert end.equal(states)
 
 
 def test_the_columns_tell_what_happened() -> None:

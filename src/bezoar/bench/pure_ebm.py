@@ -6,6 +6,7 @@ import time
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bezoar.bench.recipe import cifar10, off_grid
 from bezoar.bench.records import Record, compare
@@ -81,7 +82,10 @@ def _plain(part: ImageData, steps: int) -> tuple[Tensor, float]:
     net = load_energy(ENERGY).requires_grad_(True)
     keys = content_keys(part.images)
     begin = time.perf_counter()
-    shape = tuple(part.images.shape[1:])
+    channels, height, width = part.images.shape[1:]
+    side = net.patch_size  # noise is drawn as the chains of ours lie
+    shape = (height // side, width // side, channels * side**2)
     drawn = keyed_noise(keys, shape=shape, seed=0, stream="langevin", device=_CPU)
-    found = purify_plain(part.images, net=net, noise=lambda _: next(drawn), steps=steps)
+    noise = (functional.pixel_shuffle(z.movedim(3, 1), side) for z in drawn)
+    found = purify_plain(part.images, net=net, noise=lambda _: next(noise), steps=steps)
     return found, time.perf_counter() - begin

@@ -86,7 +86,8 @@ class EnergyNet(nn.Module):
 
         The mean over 2x2 pixels after a 3x3 convolution is one 4x4 convolution of
         stride 2, whose kernel is the 3x3 one convolved with a box: 1.66 times fewer
-        multiplications. Gradients reach the weights of the network through it.
+        multiplications. That before a 1x1 convolution is one of 2x2. Gradients reach
+        the weights of the network through both.
 
         Args:
             dtype: Type to compute in.
@@ -102,7 +103,9 @@ class EnergyNet(nn.Module):
                 bordered = functional.pad(kernel, (1,) * 4)
                 kernel = functional.avg_pool2d(bordered, 2, stride=1)
             layers += [(first.weight, first.bias), (kernel, second.bias)]
-            layers += [] if short is None else [(short.weight, short.bias)]
+            if short is not None:
+                box = (short.weight / 4).expand(-1, -1, 2, 2)
+                layers.append((box, short.bias))
         return FoldedEnergy(
             kernels=tuple(_laid_out(kernel, dtype) for kernel, _ in layers),
             biases=tuple(bias.to(dtype) for _, bias in layers if bias is not None),
@@ -179,34 +182,70 @@ class FoldedEnergy:
         Returns:
             One energy per image.
         """
+        filled = _filled(states, 4 * self.patch_size)
+        return self.of_squares(self.squares(filled.to(self.kernels[0].dtype)))
+
+    def squares(self, states: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """Return images as the first layer takes them: squares of pixels as channels.
+
+        Args:
+            states: Images whose sides are multiples of ``patch_size``.
+
+        Returns:
+            The same values, channels last in memory.
+        """
+        if self.patch_size > 1:
+            states = functional.pixel_unshuffle(states, self.patch_size)
+        return states.contiguous(memory_format=torch.channels_last)
+
+    def images(self, squares: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
+        """Return what ``squares`` took apart.
+
+        Args:
+            squares: As that returned them.
+
+        Returns:
+            Images, contiguous in memory.
+        """
+        return functional.pixel_shuffle(squares, self.patch_size).contiguous()
+
+    def of_squares(self, squares: Float[Tensor, "b d i j"]) -> Float[Tensor, " b"]:
+        """Return the energies of images that were taken apart, float32.
+
+        Args:
+            squares: As ``squares`` returned them; sides are multiples of 4.
+
+        Returns:
+            One energy per image.
+        """
         conv = functional.conv2d
         k, b = self.kernels, self.biases
-        x = _filled(states, 4 * self.patch_size).to(k[0].dtype)
-        if self.patch_size > 1:
-            x = functional.pixel_unshuffle(x, self.patch_size)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = squares.to(k[0].dtype)
         main = conv(conv(x, k[0], b[0], padding=1).relu_(), k[1], b[1], 2, 1)
-        x = main + conv(functional.avg_pool2d(x, 2), k[2], b[2])
+        x = main.add_(conv(x, k[2], b[2], 2))
         main = conv(conv(x.relu(), k[3], b[3], padding=1).relu_(), k[4], b[4], 2, 1)
-        x = main + conv(functional.avg_pool2d(x, 2), k[5], b[5])
+        x = main.add_(conv(x, k[5], b[5], 2))
         for i in (6, 8):
             main = conv(x.relu(), k[i], b[i], padding=1).relu_()
-            x = x + conv(main, k[i + 1], b[i + 1], padding=1)
+            x = conv(main, k[i + 1], b[i + 1], padding=1).add_(x)
         pooled = x.relu().float().mean(dim=(2, 3))
         return pooled @ self.head
 
-    def slope(self, states: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def slope(
+        self, states: Float[Tensor, "b d i j"], *, in_squares: bool = False
+    ) -> Float[Tensor, "b d i j"]:
         """Return the gradient of each image's energy to the image.
 
         Args:
-            states: Images in [-1, 1].
+            states: Images in [-1, 1], or what ``squares`` made of them.
+            in_squares: Which of the two they are.
 
         Returns:
-            The slopes in the type of the layers; weights take no gradient.
+            The slopes in type and layout of the states; weights take no gradient.
         """
         inputs = states.detach().requires_grad_()
         with torch.enable_grad():
-            total = self(inputs).sum()
+            total = (self.of_squares if in_squares else self)(inputs).sum()
         (slope,) = torch.autograd.grad(total, inputs)
         return slope
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bezoar.data import ImageData, content_keys, to_uint8
 from bezoar.errors import InputError
@@ -20,8 +22,10 @@ from bezoar.models.langevin import Walk
 from bezoar.purify.denoising import Denoising, denoiser_from
 from bezoar.purify.energy_chains import Chains, energy_from
 from bezoar.purify.packing import change_in_words, packed, reported
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.results import Purification, PurificationReport, Scores
 from bezoar.runtime import Progress, Runtime
+from bezoar.shapes import UInt8
 
 _WALK = Walk()
 
@@ -94,28 +98,19 @@ class Chain:
         walker, cleaner = energy_from(energy), denoiser_from(denoiser)
         chains, denoising = self._ready(data, walker, cleaner, runtime)
         images = torch.empty_like(data.images)
-        for place in chains.tiles(len(data)):
-            keys = content_keys(data.images[place])
-            states = data.images[place].to(runtime.device).float() / 127.5 - 1
-            for repeat in range(self.num_repeats):
-                again = f" {repeat}" if repeat else ""
-                states = chains.walk(
-                    states,
-                    keys=keys,
-                    steps=self.energy_steps,
-                    walk=_WALK,
-                    seed=seed,
-                    stream=f"langevin{again}",
-                )
-                states = denoising.walk(
-                    states,
-                    keys=keys,
-                    steps=self.denoiser_steps,
-                    seed=seed,
-                    stream=f"ddpm{again}",
-                )
-            images[place] = to_uint8((states + 1) / 2).cpu()
-            runtime.progress(Progress(stage="purify", done=place.stop, total=len(data)))
+        work = partial(
+            self._purified,
+            stored=data.images,
+            chains=chains,
+            denoising=denoising,
+            seed=seed,
+        )
+        with side_by_side(
+            work, list(chains.tiles(len(data))), device=chains.device
+        ) as results:
+            for place, purified in results:
+                images[place], done = purified, place.stop
+                runtime.progress(Progress(stage="purify", done=done, total=len(data)))
         return packed(
             data,
             images,
@@ -160,6 +155,36 @@ class Chain:
             forwards_per_image=self.num_repeats
             * (2.0 * self.energy_steps + self.denoiser_steps),
         )
+
+    def _purified(
+        self,
+        place: slice,
+        *,
+        stored: UInt8[Tensor, "n c h w"],
+        chains: Chains,
+        denoising: Denoising,
+        seed: int,
+    ) -> UInt8[Tensor, "b c h w"]:
+        keys = content_keys(stored[place])
+        states = stored[place].to(chains.device).float() / 127.5 - 1
+        for repeat in range(self.num_repeats):
+            again = f" {repeat}" if repeat else ""
+            states = chains.walk(
+                states,
+                keys=keys,
+                steps=self.energy_steps,
+                walk=_WALK,
+                seed=seed,
+                stream=f"langevin{again}",
+            )
+            states = denoising.walk(
+                states,
+                keys=keys,
+                steps=self.denoiser_steps,
+                seed=seed,
+                stream=f"ddpm{again}",
+            )
+        return to_uint8((states + 1) / 2).cpu()
 
     def _ready(
         self, data: ImageData, energy: EnergyNet, denoiser: UNet, runtime: Runtime

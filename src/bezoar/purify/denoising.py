@@ -16,6 +16,7 @@ from bezoar.models import UNet, load_denoiser
 from bezoar.models.diffusion import denoise
 from bezoar.models.langevin import keyed_noise
 from bezoar.purify.energy_chains import filled_up
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float, UInt8
 
@@ -140,19 +141,25 @@ class Denoising:
         Returns:
             The images; each depends on nothing but what it showed.
         """
-        found = torch.empty_like(images)
-        for first in range(0, len(images), self.tile):
-            part = images[first : first + self.tile]
+
+        def work(place: slice) -> Tensor:
             ends = self.walk(
-                part.to(self.device).float() / 127.5 - 1,
-                keys=content_keys(part),
+                images[place].to(self.device).float() / 127.5 - 1,
+                keys=content_keys(images[place]),
                 steps=steps,
                 seed=seed,
                 stream="ddpm",
             )
-            found[first : first + self.tile] = to_uint8((ends + 1) / 2).cpu()
-            done = first + len(part)
-            report(Progress(stage="purify", done=done, total=len(images)))
+            return to_uint8((ends + 1) / 2).cpu()
+
+        found, total = torch.empty_like(images), len(images)
+        tiles = [
+            slice(first, min(first + self.tile, total))
+            for first in range(0, total, self.tile)
+        ]
+        with side_by_side(work, tiles, device=self.device) as results:
+            for place, found[place] in results:
+                report(Progress(stage="purify", done=place.stop, total=total))
         return found
 
 

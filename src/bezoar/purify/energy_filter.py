@@ -28,6 +28,7 @@ from bezoar.purify.energy_chains import (
     unlike_training,
 )
 from bezoar.purify.packing import change_in_words, packed, reported
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.results import Purification, PurificationReport, Scores
 from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import Float, UInt8
@@ -274,9 +275,12 @@ def _energies(
     *,
     report: Callable[[Progress], None],
 ) -> Float[Tensor, " n"]:
-    found = torch.empty(len(images))
-    for place in chains.tiles(len(images)):
+    def energies(place: slice) -> Tensor:
         states = images[place].to(chains.device).float() / 127.5 - 1
-        found[place] = chains.energies(states).cpu()
-        report(Progress(stage="rank", done=place.stop, total=len(images)))
+        return chains.energies(states).cpu()
+
+    found, tiles = torch.empty(len(images)), list(chains.tiles(len(images)))
+    with side_by_side(energies, tiles, device=chains.device) as results:
+        for place, found[place] in results:
+            report(Progress(stage="rank", done=place.stop, total=len(images)))
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from bezoar.purify.energy_chains import (
     unlike_training,
 )
 from bezoar.purify.packing import change_in_words, packed, reported
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.results import Purification, PurificationReport, Scores
 from bezoar.runtime import Progress, Runtime
 from bezoar.shapes import UInt8
@@ -116,12 +118,15 @@ class PureEBM:
         shape = (int(channels), int(height), int(width))
         chains = Chains.of(net, image_shape=shape, runtime=runtime)
         images, rows = torch.empty_like(data.images), []
-        for place in chains.tiles(len(data)):
-            images[place], figures = self._purified(
-                data.images[place], chains=chains, seed=seed
-            )
-            rows.append(figures)
-            runtime.progress(Progress(stage="purify", done=place.stop, total=len(data)))
+        work = partial(self._purified, stored=data.images, chains=chains, seed=seed)
+        with side_by_side(
+            work, list(chains.tiles(len(data))), device=chains.device
+        ) as results:
+            for place, (after, figures) in results:
+                images[place] = after
+                rows.append(figures)
+                done = place.stop
+                runtime.progress(Progress(stage="purify", done=done, total=len(data)))
         columns = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         columns["unlike_training"] = unlike_training(columns["energy_before"], net)
         _check_changed(data, images, method=self)
@@ -172,8 +177,14 @@ class PureEBM:
         )
 
     def _purified(
-        self, stored: UInt8[Tensor, "b c h w"], *, chains: Chains, seed: int
+        self,
+        place: slice,
+        *,
+        stored: UInt8[Tensor, "n c h w"],
+        chains: Chains,
+        seed: int,
     ) -> tuple[UInt8[Tensor, "b c h w"], dict[str, Tensor]]:
+        stored = stored[place]
         begins = stored.to(chains.device).float() / 127.5 - 1
         ends = chains.walk(
             begins,

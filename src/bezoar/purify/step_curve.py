@@ -10,7 +10,7 @@ is where s falls below one half.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bezoar.errors import InputError
 from bezoar.models.energy import EnergyNet
 from bezoar.models.langevin import Walk
 from bezoar.purify.energy_chains import Chains, energy_from
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float, UInt8
 
@@ -112,14 +113,15 @@ def calibrate_steps(
         name: (clean + 2 * eps * pattern).clamp(-1, 1)
         for name, pattern in probes(clean.shape, keys=keys, seed=seed).items()
     }
-    paths: dict[str, list[Tensor]] = {}
-    for number, (name, start) in enumerate(starts.items()):
-        paths[name] = _path(
-            start, chains=chains, keys=keys, grid=grid, walk=walk, seed=seed
-        )
-        runtime.progress(
-            Progress(stage="calibrate", done=number + 1, total=len(starts))
-        )
+    paths = _paths(
+        starts,
+        chains=chains,
+        keys=keys,
+        grid=grid,
+        walk=walk,
+        seed=seed,
+        report=runtime.progress,
+    )
     return _curve(starts, paths, grid=tuple(grid))
 
 
@@ -153,29 +155,40 @@ def probes(
     }
 
 
-def _path(
-    start: Tensor,
+def _paths(
+    starts: dict[str, Tensor],
     *,
     chains: Chains,
     keys: Sequence[str],
     grid: Sequence[int],
     walk: Walk,
     seed: int,
-) -> list[Tensor]:
-    tiles = [
-        list(
-            chains.trace(
-                start[place].to(chains.device),
-                keys=keys[place],
-                grid=grid,
-                walk=walk,
-                seed=seed,
-                stream="langevin",
-            )
+    report: Callable[[Progress], None],
+) -> dict[str, list[Tensor]]:
+    def shown(tile: tuple[str, slice]) -> list[Tensor]:
+        name, place = tile
+        path = chains.trace(
+            starts[name][place].to(chains.device),
+            keys=keys[place],
+            grid=grid,
+            walk=walk,
+            seed=seed,
+            stream="langevin",
         )
-        for place in chains.tiles(len(start))
-    ]
-    return [torch.cat(parts).cpu() for parts in zip(*tiles, strict=True)]
+        return [states.cpu() for states in path]
+
+    parts: dict[str, list[list[Tensor]]] = {name: [] for name in starts}
+    tiles = [(name, place) for name in starts for place in chains.tiles(len(keys))]
+    with side_by_side(shown, tiles, device=chains.device) as results:
+        for (name, place), path in results:
+            parts[name].append(path)
+            if place.stop == len(keys):
+                done = sum(map(bool, parts.values()))
+                report(Progress(stage="calibrate", done=done, total=len(starts)))
+    return {
+        name: [torch.cat(states) for states in zip(*found, strict=True)]
+        for name, found in parts.items()
+    }
 
 
 def _curve(
