@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import fmean
 
 import torch
@@ -22,6 +23,7 @@ from bezoar.data import ImageData, content_keys, to_uint8
 from bezoar.models import Architecture, load_energy
 from bezoar.purify import PureEBM
 from bezoar.purify.energy_chains import Chains
+from bezoar.purify.side_by_side import side_by_side
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
 
@@ -103,26 +105,33 @@ def walked(
         By number of steps, what gives a set's images.
     """
     chains = Chains.of(load_energy(ENERGY), image_shape=SHAPE, runtime=runtime)
-    sets = (drill.base, drill.poisons)
     images = {
-        steps: {id(data): torch.empty_like(data.images) for data in sets}
+        steps: {
+            id(data): torch.empty_like(data.images)
+            for data in (drill.base, drill.poisons)
+        }
         for steps in GRID
     }
-    for data in sets:
-        for place in chains.tiles(len(data)):
-            stored = data.images[place]
-            ends = chains.trace(
-                stored.float() / 127.5 - 1,
-                keys=content_keys(stored),
-                grid=GRID,
-                walk=METHOD.walk,
-                seed=seed,
-                stream="langevin",
-            )
-            for steps, states in zip(GRID, ends, strict=True):
-                images[steps][id(data)][place] = to_uint8((states + 1) / 2)
-            done = Progress(stage="walk", done=place.stop, total=len(data))
-            runtime.progress(done)
+
+    def path(place: slice, *, stored: Tensor) -> list[Tensor]:
+        ends = chains.trace(
+            stored[place].float() / 127.5 - 1,
+            keys=content_keys(stored[place]),
+            grid=GRID,
+            walk=METHOD.walk,
+            seed=seed,
+            stream="langevin",
+        )
+        return [to_uint8((states + 1) / 2) for states in ends]
+
+    for data in (drill.base, drill.poisons):
+        work, tiles = partial(path, stored=data.images), list(chains.tiles(len(data)))
+        with side_by_side(work, tiles, device=chains.device) as results:
+            for place, found in results:
+                for steps, after_steps in zip(GRID, found, strict=True):
+                    images[steps][id(data)][place] = after_steps
+                done = Progress(stage="walk", done=place.stop, total=len(data))
+                runtime.progress(done)
 
     def after(steps: int) -> Callable[[ImageData], Tensor]:
         return lambda data: images[steps][id(data)]
