@@ -31,6 +31,8 @@ POOL = (40_000, 5000)  # what the attacker has: first row, number of rows
 TARGET = 2
 PROTOCOL = Training(epochs=15, augment="crop_flip")
 METHOD = PureEBM()
+# At a tenth of a class Narcissus does not take on networks and sets this small.
+STRONG = ("badnets, 10 %", "blended, 10 %", "narcissus, a whole class")
 Attack = BadNets | Blended | FaintPattern
 Arm = Callable[[ImageData], Tensor]
 
@@ -57,7 +59,11 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
             model = trained(shown, seed=seed, runtime=runtime)
             found = evaluate(model, test, attack=attack, runtime=runtime)
             assert found.attack_success_rate is not None
-            claims.reported(f"{title}: success, {name}", found.attack_success_rate)
+            success = f"{title}: success, {name}"
+            if name == "none" and title in STRONG:
+                claims.at_least(success, found.attack_success_rate, 0.5)
+            else:
+                claims.reported(success, found.attack_success_rate)
             claims.reported(f"{title}: accuracy, {name}", found.clean_accuracy)
 
 
@@ -72,7 +78,7 @@ def attacks(data: ImageData, *, seed: int, runtime: Runtime) -> dict[str, Attack
     pattern = narcissus.learn(data, model=surrogate, seed=seed, runtime=runtime)
     share = len(own) / len(data)
     return {
-        "badnets, 5 %": BadNets(poison_rate=0.05),
+        "badnets, 10 %": BadNets(poison_rate=0.10),
         "blended, 10 %": Blended(poison_rate=0.10),
         "narcissus, a tenth of a class": replace(pattern, poison_rate=share / 10),
         "narcissus, a whole class": replace(pattern, poison_rate=share),
