@@ -116,7 +116,8 @@ def show(outcome: Outcome) -> None:
     """Print one outcome and its claims."""
     print(f"{outcome.recipe}: {outcome.status} in {outcome.seconds:.0f} s", flush=True)
     for claim in outcome.claims:
-        word = "held" if claim.passed is True else "MISSED"
+        missed = "missed" if claim.passed is True else "MISSED"
+        word = "held" if claim.held else missed
         print(f"  {word}: {claim.name} = {claim.value} (gate {claim.gate})", flush=True)
     if outcome.reason:
         print(f"  {outcome.reason}", flush=True)

@@ -60,6 +60,10 @@ def test_a_recipe_in_brief_is_one_row() -> None:
         "| mini | 2 of 3 | auroc 0.971 (>= 0.95); target class 3 (= 0); verdict found "
         "| abc |"
     )
+    wished = Claim(name="b", value=2, gate="wanted <= 1: missed", passed=True)
+    wanting = replace(RUN, claims=(exact, wished))
+    assert "| mini | 1 of 2 |" in table([wanting], brief=True)
+    assert "| b | 2 | wanted <= 1: missed | no |" in table([wanting])
     page = "<!-- records:runs/mini:brief -->\n<!-- /records -->"
     assert "| mini | 2 of 3 |" in fill(page, lambda _: [run])
 

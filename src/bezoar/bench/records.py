@@ -163,6 +163,11 @@ class Claim:
     gate: float | str
     passed: bool
 
+    @property
+    def held(self) -> bool:
+        """Whether it passed, and is not something wanted that was missed."""
+        return self.passed and not str(self.gate).endswith(": missed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRun:

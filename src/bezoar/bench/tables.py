@@ -96,7 +96,7 @@ def table(records: Records, *, brief: bool = False) -> str:
 
 def _recipes(runs: Iterable[Record | RecipeRun]) -> str:
     rows = [
-        [run.recipe, claim.name, claim.value, claim.gate, claim.passed, run.commit]
+        [run.recipe, claim.name, claim.value, claim.gate, claim.held, run.commit]
         for run in runs
         if isinstance(run, RecipeRun)
         for claim in run.claims
@@ -109,7 +109,7 @@ def _brief_recipes(runs: Iterable[Record | RecipeRun]) -> str:
     for run in runs:
         if isinstance(run, RecipeRun):
             gated = [claim for claim in run.claims if claim.gate != "reported"]
-            held = f"{sum(claim.passed for claim in gated)} of {len(gated)}"
+            held = f"{sum(claim.held for claim in gated)} of {len(gated)}"
             shown = "; ".join(_claim(claim) for claim in gated)
             rows.append([run.recipe, held, shown, run.commit])
     return _markdown(["recipe", "claims held", "measured (gate)", "commit"], rows)
