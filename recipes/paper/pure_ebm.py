@@ -8,6 +8,11 @@ What is measured is printed class by class, so that a run that is cut off is not
 ``--baselines jpeg epic friends`` trains after JPEG at 25, 50, 75 and 85, with EPIC at
 three rates, and with friendly and fresh noise, and leaves out the arms above but the
 first. One of the three and one class a call is meant to stay below ten minutes.
+
+``--denoiser FILE`` compares PureEBM with PureDDPM and their chains (Naive, Reps and
+Filt of PureGen) in place of JPEG and noise. Where there is no such file, a network is
+trained first on the attacker's images and kept there; one call for that and one class,
+at ``--poison-rate 0.01`` and again at ``0.1``, are meant to stay below ten minutes.
 """
 
 from __future__ import annotations
@@ -31,10 +36,21 @@ from bezoar.bench.recipe import off_grid
 from bezoar.bench.training_baselines import BASELINES, Trainer, while_training
 from bezoar.data import ImageData, content_keys, join, to_uint8
 from bezoar.metrics import evaluate
-from bezoar.models import Architecture
-from bezoar.purify import PureEBM, ShortcutSqueezing
+from bezoar.models import Architecture, load_denoiser, save_denoiser
+from bezoar.purify import (
+    Chain,
+    EnergyFilter,
+    PureDDPM,
+    PureEBM,
+    ShortcutSqueezing,
+)
 from bezoar.runtime import Runtime, generator
-from bezoar.train import Training, train_classifier
+from bezoar.train import (
+    DenoiserTraining,
+    Training,
+    train_classifier,
+    train_denoiser,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +64,7 @@ class Size:
     training: Training
     passes: int
     steps: int
+    denoiser: DenoiserTraining
 
 
 SIZES = {
@@ -59,6 +76,7 @@ SIZES = {
         training=Training(epochs=30, batch_size=256, lr=0.2, augment="crop_flip"),
         passes=300,
         steps=150,
+        denoiser=DenoiserTraining(),
     ),
     "tiny": Size(
         victims=300,
@@ -68,9 +86,13 @@ SIZES = {
         training=Training(epochs=1),
         passes=2,
         steps=3,
+        denoiser=DenoiserTraining(
+            channels=(4, 4), num_blocks=1, epochs=1, batch_size=100
+        ),
     ),
 }
 Arm = Callable[[ImageData], Tensor]
+FILTER = "Filt"  # ranks the whole set, so that poison is not purified by itself
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--classes", type=int, nargs="+", default=[2, 0, 1])
     parser.add_argument("--poison-rate", type=float, default=0.01)
+    parser.add_argument("--denoiser", type=Path, help="its file; made if missing")
     parser.add_argument(
         "--baselines", nargs="+", choices=("jpeg", *BASELINES), default=[]
     )
@@ -102,6 +125,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     if options.baselines:
         arms = squeezes(options.baselines)
+    elif options.denoiser:
+        arms = chains(
+            size,
+            pool,
+            energy=options.energy,
+            path=options.denoiser,
+            seed=options.seed,
+            runtime=runtime,
+        )
     else:
         arms = defences(size, energy=options.energy, seed=options.seed, runtime=runtime)
     plain = partial(trained, size=size, seed=options.seed, runtime=runtime)
@@ -117,6 +149,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     bases, images_per_second = {}, 0.0
     for name, arm in arms.items():
+        if name == FILTER:
+            continue
         begin = time.perf_counter()
         bases[name] = arm(victims)
         if name == "PureEBM":
@@ -132,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
             row = judged(
                 pattern,
                 victims,
-                base=bases.get(name, victims.images),
+                base=None if name == FILTER else bases.get(name, victims.images),
                 arm=arms.get(name, as_given),
                 trainer=trainer,
                 test=test,
@@ -238,6 +272,52 @@ def defences(size: Size, *, energy: str, seed: int, runtime: Runtime) -> dict[st
     }
 
 
+def chains(
+    size: Size,
+    pool: ImageData,
+    *,
+    energy: str,
+    path: Path,
+    seed: int,
+    runtime: Runtime,
+) -> dict[str, Arm]:
+    """Return PureEBM, PureDDPM and their chains; the denoiser is trained if missing."""
+    if not path.exists():
+        net = train_denoiser(
+            pool.images, settings=size.denoiser, seed=seed, runtime=runtime
+        )
+        save_denoiser(net, path)
+    denoiser = load_denoiser(path)
+    share = size.steps / 150  # of the published numbers of steps
+
+    def steps(published: int) -> int:
+        return max(1, round(published * share))
+
+    methods: dict[str, PureEBM | PureDDPM | Chain | EnergyFilter] = {
+        "PureEBM": PureEBM(steps=steps(150)),
+        "PureDDPM": PureDDPM(steps=steps(75)),
+        "Naive": Chain(energy_steps=steps(150), denoiser_steps=steps(75)),
+        "Reps": Chain(energy_steps=steps(10), denoiser_steps=steps(50), num_repeats=5),
+        FILTER: EnergyFilter(denoiser_steps=steps(125)),
+    }
+
+    def purified(
+        method: PureEBM | PureDDPM | Chain | EnergyFilter, data: ImageData
+    ) -> Tensor:
+        if isinstance(method, PureEBM):
+            done = method.purify(data, energy=energy, seed=seed, runtime=runtime)
+        elif isinstance(method, PureDDPM):
+            done = method.purify(data, denoiser=denoiser, seed=seed, runtime=runtime)
+        else:
+            done = method.purify(
+                data, energy=energy, denoiser=denoiser, seed=seed, runtime=runtime
+            )
+        return done.data.images
+
+    arms = {name: partial(purified, method) for name, method in methods.items()}
+    return {"none": as_given, **arms}
+
+
 def squeezes(baselines: list[str]) -> dict[str, Arm]:
     """Return no defence, and JPEG at four qualities if it was asked for."""
 
@@ -255,7 +335,7 @@ def judged(
     pattern: FaintPattern,
     victims: ImageData,
     *,
-    base: Tensor,
+    base: Tensor | None,
     arm: Arm,
     trainer: Trainer,
     test: ImageData,
@@ -264,8 +344,11 @@ def judged(
 ) -> dict[str, object]:
     """Train on what a defence left of a poisoned set; return the rates."""
     drill = pattern.poison(victims, seed=seed)
-    images = base.clone()
-    images[drill.is_poison] = arm(drill.data.subset(drill.is_poison))
+    if base is None:
+        images = arm(drill.data)
+    else:  # what becomes of an image does not depend on the others
+        images = base.clone()
+        images[drill.is_poison] = arm(drill.data.subset(drill.is_poison))
     model = trainer(replace(drill.data, images=images))
     found: dict[str, object] = {"poisons": len(drill.poison_indices)}
     for times in (1, 2, 3):

@@ -60,6 +60,24 @@ def test_baselines_are_arms_of_their_own(
     assert all(0 <= row["accuracy"] <= 1 for row in rows[:-1])
 
 
+def test_the_diffusion_sibling_and_the_chains_are_arms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "train", 500)
+    write(tmp_path, "test", 60)
+    words = ["--data", str(tmp_path), "--size", "tiny", "--device", "cpu"]
+    kept = tmp_path / "denoiser.safetensors"
+    words += ["--classes", "3", "--denoiser", str(kept)]
+    assert main(words) == 0
+    first = kept.read_bytes()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = ["none", "PureEBM", "PureDDPM", "Naive", "Reps", "Filt"]
+    assert list(rows[-1]["arms"]) == names
+    assert all(0 <= row["success_x1"] <= 1 for row in rows[:-1])
+    assert main(words) == 0  # the network is read, not trained again
+    assert kept.read_bytes() == first
+
+
 def test_defences_while_training_are_judged_on_a_transfer_set() -> None:
     model = Architecture(name="convnet", num_classes=10, width=2).build(seed=0)
     images = noise_images(92, size=32)
