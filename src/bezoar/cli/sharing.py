@@ -87,5 +87,6 @@ def _joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
+        distributed.barrier()  # nobody leaves while another still waits for him
     finally:
         distributed.destroy_process_group()
