@@ -261,12 +261,11 @@ def fill_means(
 ) -> None:
     """Set a network's perturbations to what the images of a class have in common.
 
-    That is the mean of an image less what is drawn of it, beyond that of all classes
-    together, which is the autoencoder's own bias. Of all perturbations that depend on
-    the class alone it is the one with the least error of image and perturbation
-    together; a decoder that is told the class comes near it after many steps. Two
-    standard errors are taken off each value, and what is smaller becomes 0: a few
-    hundred images do not tell it.
+    Of all perturbations that depend on the class alone, the mean of its images less
+    what is drawn of them has the least error of image and perturbation together; a
+    decoder that is told the class comes near it after many steps. From that, the mean
+    of all classes is taken off, which is the autoencoder's own bias, and two standard
+    errors of each value; what is smaller becomes 0. The form is our own.
 
     Args:
         network: A trained autoencoder with ``perturbation_input="mean"``; changed.
