@@ -206,6 +206,63 @@ def test_a_set_in_which_nothing_is_found_comes_back_as_it_was() -> None:
     assert found.figures["purified_network"] < 0.7
 
 
+def marked() -> ImageData:
+    """Return images of two classes, the second with a pixel that is always white."""
+    data = noise_images(400)
+    images = 96 + data.images // 4
+    images[data.labels == 1, :, 2, 5] = 255
+    return replace(data, images=images)
+
+
+def test_the_quick_way_takes_a_pattern_off_and_trains_nothing(tmp_path: Path) -> None:
+    data, quick = marked(), DVAE.quick()
+    still = replace(quick, smooth_noise=0.0, perturbation_mse=0.02)
+    done = still.purify(data, runtime=Runtime(work_dir=tmp_path))
+    assert "A pattern was found in 2 of 2 classes" in done.summary
+    assert "lost the pattern of their class" in done.summary
+    assert done.figures["classes_with_pattern"] == 2
+    assert done.history == ()
+    assert done.provenance.forwards_per_image == 0
+    white = data.labels == 1
+    gap = [
+        (images[white, :, 2, 5].float().mean() - images[~white, :, 2, 5].float().mean())
+        for images in (data.images, done.data.images)
+    ]
+    assert gap[0] > 100
+    assert gap[1].abs() < 5
+    others = (done.data.images.int() - data.images.int()).abs()
+    others[:, :, 2, 5] = 0
+    assert others.float().mean() < 1
+    # With the pattern kept, an image alone comes out as it did in company.
+    kept = load_dvae(tmp_path / "rough.safetensors")
+    noisy = replace(still, smooth_noise=1.0)
+    whole = noisy.purify(data, networks=(kept, kept)).data.images
+    one = noisy.purify(data.take(torch.tensor([7])), networks=(kept, kept))
+    assert one.data.images[0].equal(whole[7])
+    assert not whole.equal(done.data.images)
+    assert not noisy.purify(data, networks=(kept, kept), seed=1).data.images.equal(
+        whole
+    )
+    moved = (whole.float() - done.data.images.float()).mean((2, 3)).std()
+    height = 255 * kept.get_buffer("means").square().mean().sqrt()
+    assert moved == pytest.approx(height.item(), rel=0.25)
+
+
+def test_the_quick_way_leaves_clean_images_and_strong_classes() -> None:
+    clean = noise_images(400)
+    done = DVAE.quick().purify(clean)
+    assert done.data.images.equal(clean.images)
+    assert "No pattern was found in any of 2 classes" in done.summary
+    spared = replace(DVAE.quick(), perturbation_mse=1e-4).purify(marked())
+    assert spared.data.images.equal(marked().images)
+    assert any("even, odd are too much alike" in text for text in spared.health)
+    both = replace(DVAE.mini(), epochs=1, width=2, latent_width=4).purify(clean)
+    assert "No pattern was found in any of 2 classes" in both.summary
+    assert "passed 1 limited autoencoder at" in both.summary
+    assert [row["stage"] for row in both.history] == ["fine"]
+    assert both.provenance.forwards_per_image == 3 + 1
+
+
 def test_larger_images_take_three_halvings_and_a_vector() -> None:
     method = replace(
         DVAE.large_images(), width=2, latent_width=4, epochs=1, batch_size=2
@@ -223,12 +280,18 @@ def test_what_makes_no_sense_is_refused() -> None:
     wrong = DVAENet(3, width=4, latent_width=8, image_size=(8, 8))
     with pytest.raises(InputError, match="expected networks that were trained on"):
         TINY.purify(DATA, networks=(wrong, wrong))
+    plain = DVAENet(2, width=4, latent_width=8, image_size=(8, 8))
+    with pytest.raises(InputError, match="patterns of the classes for smooth_noise"):
+        DVAE.quick().purify(DATA, networks=(plain, plain))
     for settings, message in (
         ({"epochs": 0}, "at least 1"),
         ({"lr": 0.0}, "lr and grad_clip above 0"),
         ({"perturbation_start_rate": 2.0}, "a share of the epochs"),
         ({"stages": "rough", "warm_start": True}, "expected no warm_start"),
         ({"stages": "rough", "output": "subtracted"}, "always subtracts"),
+        ({"perturbation_input": "mean", "warm_start": True}, "trains no network"),
+        ({"smooth_noise": 1.0}, "expected smooth_noise of 0 but for"),
+        ({"perturbation_input": "mean", "smooth_noise": -1.0}, "of at least 0"),
     ):
         with pytest.raises(InputError, match=message):
             DVAE(**settings)

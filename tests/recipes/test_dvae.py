@@ -12,8 +12,8 @@ from bezoar.bench.recipe import Claims
 from bezoar.data import ImageData, noise_images
 from bezoar.purify import DVAE
 from bezoar.train import Training
+from recipes.mini import class_patterns, dvae_ablation, scale_dvae
 from recipes.mini import dvae as small
-from recipes.mini import dvae_ablation, scale_dvae
 from recipes.paper import dvae as paper
 
 
@@ -38,7 +38,7 @@ def test_every_arm_of_the_paper_recipe_is_trained_and_measured(
     )  # clean accuracy is out of reach
     printed = json.loads(capsys.readouterr().out)
     arms = ["poisoned", "purified", "clean", "jpeg", "grey", "depth"]
-    for name in [*arms, "cutout", "ueraser", "adversarial"]:
+    for name in [*arms, "quick", "cutout", "ueraser", "adversarial"]:
         assert 0 <= printed["facts"][name]["accuracy"] <= 1
     failed = [row["name"] for row in printed["claims"] if not row["passed"]]
     assert failed == ["clean_accuracy"]
@@ -56,16 +56,23 @@ def test_the_small_recipe_runs_whole_for_one_attack(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(small, "cifar10", few)
-    method = DVAE(width=2, latent_width=4, epochs=1, batch_size=20)
+    method = replace(DVAE.mini(), width=2, latent_width=4, epochs=1)
     monkeypatch.setattr(small, "METHOD", method)
     monkeypatch.setattr(small, "PROTOCOL", Training(epochs=1))
     assert small.script(["--attack", "lsp", "--json"]) == 1  # nothing is learnt here
     printed = json.loads(capsys.readouterr().out)
     named = {row["name"]: row for row in printed["claims"]}
     assert named["lsp: told before, pixels"]["passed"]
+    assert named["clean: classes in which a pattern is found"]["passed"]
     assert not named["clean accuracy"]["passed"]
     assert "not scoreable" in named["lsp: gaps of the probes"]["value"]
-    assert list(printed["facts"]["lsp"]) == ["given", "dvae", "jpeg", "grey"]
+    assert list(printed["facts"]["lsp"]) == [
+        "given",
+        "dvae",
+        "quick",
+        "jpeg",
+        "grey",
+    ]
     assert printed["facts"]["lsp"]["given"]["left"] == pytest.approx(1.0)
     assert not any(name.startswith("ops") for name in named)
 
@@ -85,6 +92,24 @@ def test_the_ablation_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cosine" in rows["whole"]
     assert "cosine" not in rows["fine"]
     assert "left 1.0" not in rows["JPEG in its place"]
+
+
+@pytest.mark.slow
+def test_the_recipe_on_patterns_runs_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "cifar10": few,
+        "PROTOCOL": Training(epochs=1),
+        "SEEDS": 1,
+        "BY_CLASS": {"lsp": class_patterns.BY_CLASS["lsp"]},
+        "OTHERS": {"cuda": class_patterns.OTHERS["cuda"]},
+    }.items():
+        monkeypatch.setattr(class_patterns, name, value)
+    claims = Claims()
+    class_patterns.body(claims, lambda _: None)
+    rows = {row.name: row for row in claims.rows}
+    assert rows["clean: images changed"].value == 0
+    assert rows["lsp: share of accuracy recovered, quick"].gate == ">= 0.6"
+    assert "quick 0" in str(rows["cuda: accuracy"].value)
 
 
 def test_what_is_wanted_is_stated_with_whether_it_was_reached() -> None:

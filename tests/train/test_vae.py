@@ -12,8 +12,9 @@ from bezoar.bench.reference.dvae_plain import PlainDVAE, copied, plain_loss
 from bezoar.data import ImageData, noise_images
 from bezoar.errors import DivergedError, InputError, StorageError
 from bezoar.models import DVAENet
-from bezoar.runtime import Progress, Runtime, generator
+from bezoar.runtime import Progress, Runtime
 from bezoar.train import VAETraining, train_dvae
+from bezoar.train.class_patterns import class_patterns
 from bezoar.train.vae import dvae_loss, kl_per_location
 
 SMALL = VAETraining(width=4, latent_width=8, epochs=3, batch_size=4)
@@ -180,41 +181,41 @@ def test_images_without_labels_and_losses_without_end_are_told() -> None:
         train_dvae(data, settings=replace(SMALL, lr=1e30), runtime=FLOAT)
 
 
-def test_without_a_decoder_a_class_is_left_with_what_its_images_share() -> None:
-    data = noise_images(40, size=8)
-    labels = torch.arange(40) % 4  # of ten classes; the others stay without any
-    # The second class carries a pixel that is always white.
-    images = data.images.clone()
-    images[labels == 1, :, 2, 5] = 255
+def test_without_a_decoder_a_class_has_its_pattern() -> None:
+    data = noise_images(400, size=8)
+    labels = torch.arange(400) % 4  # of ten classes; the others stay without any
+    images = 96 + data.images // 4
+    images[labels == 1, :, 2, 5] = 255  # a pixel that is always white
     data = ImageData(
         images=images,
         labels=labels,
         ids=data.ids,
         class_names=tuple("abcdefghij"),
     )
-    settings = replace(SMALL, perturbation_input="mean", kl_weight=0)
-    found = train_dvae(data, settings=settings, runtime=FLOAT).network
-    given = images.float() / 255
-    with torch.no_grad():
-        _, mean, log_variance = found.encode(given)
-        stream = torch.Generator()
-        stream.manual_seed(generator(0, "dvae.train", "means").initial_seed())
-        noise = torch.randn((40, *found.latent_shape), generator=stream)
-        shown = found.reconstruct(found.latent(mean, log_variance, noise))
-        taken = found.perturbation(mean, labels, features=mean)
-    for label in range(4):
-        left = (given - shown)[labels == label]
-        beyond = left.mean(0) - (given - shown).mean(0)
-        doubt = 2 * left.std(0, correction=0) / len(left) ** 0.5
-        wanted = beyond.sign() * (beyond.abs() - doubt).clamp(min=0)
-        rows = taken[labels == label]
-        torch.testing.assert_close(rows, wanted.expand_as(rows), atol=1e-4, rtol=0)
-    assert found.get_buffer("means")[4:].count_nonzero() == 0
-    assert taken[labels == 1][:, :, 2, 5].mean() > 0.2
-    assert not any("perturbation_decoder" in name for name in found.state_dict())
-    # A training that goes on from it begins without a perturbation.
-    again = train_dvae(data, settings=settings, start=found, runtime=FLOAT)
-    assert again.history[0]["energy"] == 0
-    assert found.get_buffer("means").equal(
-        train_dvae(data, settings=settings, runtime=FLOAT).network.get_buffer("means")
+    settings = replace(
+        SMALL, perturbation_input="mean", kl_weight=0, perturbation_mse=0.02
     )
+    found = train_dvae(data, settings=settings, runtime=FLOAT)
+    wanted = class_patterns(images, labels, num_classes=10).patterns
+    means = found.network.get_buffer("means")
+    assert means.equal(wanted)
+    assert found.too_strong == ()
+    taken = found.network.perturbation(means, labels, features=means)
+    assert taken.equal(wanted[labels])
+    assert taken[labels == 1][:, :, 2, 5].mean() > 0.2
+    # The loss has known of them from the first step on.
+    energy = taken.square().mean().item()
+    assert found.history[0]["energy"] == pytest.approx(energy, rel=0.1)
+    names = found.network.state_dict()
+    assert not any("perturbation_decoder" in name for name in names)
+    # A training that goes on from it finds them anew, and leaves it as it was.
+    clean = replace(data, images=data.images.roll(1, 0))
+    again = train_dvae(clean, settings=settings, start=found.network, runtime=FLOAT)
+    assert not again.network.get_buffer("means").equal(wanted)
+    assert means.equal(wanted)
+    small = replace(settings, perturbation_mse=5e-4)
+    limited = train_dvae(data, settings=small, runtime=FLOAT)
+    assert limited.too_strong == (1,)
+    assert limited.network.get_buffer("means")[1].count_nonzero() == 0
+    free = replace(small, perturbation_weight=0.0)
+    assert train_dvae(data, settings=free, runtime=FLOAT).too_strong == ()

@@ -41,8 +41,8 @@ class DVAENet(nn.Module):
             each place of the grid, or "vector", one for all places.
         perturbation_input: What the class is added to: "latent" (the sample, as
             published), "features" (of the encoder, past the rate limit), "class"
-            (nothing), or "mean": no decoder, but what the images of a class have in
-            common beyond what is drawn of them, which ``train_dvae`` computes.
+            (nothing), or "mean": no decoder, but what was added to all images of a
+            class, which ``train_dvae`` estimates.
         decoder_norm: What the decoders normalise over: "instance", each image by
             itself (as published), or "batch", which keeps how bright an image is.
         seed: Seeds the first weights.

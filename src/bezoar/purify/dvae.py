@@ -56,10 +56,14 @@ class DVAE:
         num_downsamples: Halvings of the latent grid: 1 up to 64 pixels, 3 above.
         embedding: What a class adds: "spatial", or "vector" for larger images.
         perturbation_input: What the class is added to: "latent" (as published),
-            "features", or "class" (to nothing); or "mean", which takes, in place of
-            a decoder, the mean of what the images of a class are left with: in few
-            steps a decoder does not come near it. For noise that is the same in all
-            images of a class, or nearly so.
+            "features", or "class" (to nothing); or "mean", which takes in place of a
+            decoder what ``class_patterns`` finds in the images of a class. For noise
+            that is the same in all images of a class, or nearly so; the rough stage
+            then trains nothing.
+        smooth_noise: Height of a smooth random colour that is added to each image, in
+            place of what its class's pattern may hold of a smooth one, which cannot be
+            told from what the class looks like; in multiples of that pattern's root
+            mean square, so that it is 0 where none is found. For "mean" alone.
         decoder_norm: What the decoders normalise over: "instance", each image by
             itself (as published), or "batch", which keeps how bright an image is and
             needs far fewer steps for that.
@@ -100,6 +104,7 @@ class DVAE:
     num_downsamples: int = 1
     embedding: Embedding = "spatial"
     perturbation_input: PerturbationInput = "latent"
+    smooth_noise: float = 0.0
     decoder_norm: DecoderNorm = "instance"
     sample_latent: bool = True
     stages: Literal["both", "rough", "fine"] = "both"
@@ -118,11 +123,12 @@ class DVAE:
                 "expected epochs, batch_size, width and latent_width of at least 1, "
                 f"got {', '.join(map(str, wholes))}; raise them"
             )
-        rates = self.rough_nats, self.fine_nats, self.kl_weight, self.input_noise
+        noises = self.input_noise, self.smooth_noise
+        rates = self.rough_nats, self.fine_nats, self.kl_weight, *noises
         if not (self.lr > 0 and self.grad_clip > 0 and min(rates) >= 0):
             raise InputError(
-                "expected lr and grad_clip above 0, and nats, kl_weight and "
-                f"input_noise of at least 0, got {self.lr}, {self.grad_clip} and "
+                "expected lr and grad_clip above 0, and nats, kl_weight, input_noise "
+                f"and smooth_noise of at least 0, got {self.lr}, {self.grad_clip} and "
                 f"{', '.join(map(str, rates))}; correct them"
             )
         if not 0 <= self.perturbation_start_rate <= 1:
@@ -135,6 +141,16 @@ class DVAE:
             raise InputError(
                 f"expected no warm_start for the stages {self.stages!r}, got one; "
                 "leave it out, or take both stages"
+            )
+        if self.perturbation_input == "mean" and self.warm_start:
+            raise InputError(
+                "expected no warm_start with the perturbation_input 'mean', whose "
+                "rough stage trains no network, got one; leave it out"
+            )
+        if self.perturbation_input != "mean" and self.smooth_noise > 0:
+            raise InputError(
+                "expected smooth_noise of 0 but for the perturbation_input 'mean', got "
+                f"{self.smooth_noise:g} for {self.perturbation_input!r}; leave it out"
             )
         if self.stages == "rough" and self.output != "reconstruction":
             raise InputError(
@@ -156,23 +172,35 @@ class DVAE:
         """Return settings for a few thousand images and two cores.
 
         In so few steps the decoders as published do not learn how bright an image is,
-        which their normalisation takes away; here they keep it, and the second stage
-        begins with the weights of the first. Nor is a decoder of perturbations
-        learnt: the mean over a class stands for it.
+        which their normalisation takes away; here they keep it. Nor is a decoder of
+        perturbations learnt: an estimate from the mean over a class stands for it.
 
         Returns:
-            A width of 8, 18 epochs in small batches, and 4 nats in the second stage.
+            A width of 8, 24 epochs in small batches, and 4 nats in the second stage.
         """
         return cls(
             fine_nats=4.0,
             width=8,
             latent_width=32,
-            epochs=18,
+            epochs=24,
             batch_size=32,
             perturbation_input="mean",
+            smooth_noise=1.0,
             decoder_norm="batch",
-            warm_start=True,
         )
+
+    @classmethod
+    def quick(cls) -> DVAE:
+        """Return the first stage alone, without any training: seconds, and no blur.
+
+        It takes out what is the same in all images of a class, or nearly: patches
+        (LSP), single pixels (OPS), class-wise noise. What is new in each image (AR),
+        or a filter, it leaves.
+
+        Returns:
+            Patterns from the means over the classes.
+        """
+        return cls(perturbation_input="mean", smooth_noise=1.0, stages="rough")
 
     @classmethod
     def large_images(cls) -> DVAE:
@@ -227,7 +255,7 @@ class DVAE:
                 if stage in given
                 else train_dvae(
                     left,
-                    settings=self._training(nats),
+                    settings=self._training(stage, nats),
                     start=start_with,
                     stage=stage,
                     seed=seed,
@@ -243,6 +271,7 @@ class DVAE:
                 stage=stage,
                 seed=seed,
                 runtime=runtime,
+                smooth_noise=self.smooth_noise,
             )
             left = replace(left, images=images)
             if runtime.work_dir is not None:
@@ -293,7 +322,10 @@ class DVAE:
         every = [("rough", self.rough_nats), ("fine", self.fine_nats)]
         return [(s, nats) for s, nats in every if self.stages in ("both", s)]
 
-    def _training(self, nats: float) -> VAETraining:
+    def _training(self, stage: str, nats: float) -> VAETraining:
         shared = {f.name for f in fields(VAETraining)} - {"nats"}
         settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
+        if stage == "rough" and self.perturbation_input == "mean":
+            # It subtracts the patterns and draws nothing: the network only holds them.
+            settings |= {"epochs": 0, "width": 1, "latent_width": 1}
         return VAETraining(nats=nats, **settings)

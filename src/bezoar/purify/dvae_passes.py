@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bezoar.data import ImageData, content_keys
 from bezoar.errors import InputError
+from bezoar.metrics.cosine import inverse_cosine_transform
 from bezoar.models.philox import normal_noise, stream_keys
 from bezoar.models.vae import DVAENet
 from bezoar.runtime import Progress, Runtime, generator
@@ -21,6 +22,7 @@ from bezoar.shapes import Float, UInt8
 from bezoar.train.vae import TrainedVAE
 
 _CPU_TILE = 64  # images per kernel call: one shape, so one result at any batch size
+_WAVES = 8  # of smooth noise, along each axis
 _ABOVE = 1.25  # times the limit: beyond, the rate was not held
 
 
@@ -34,6 +36,7 @@ def run_pass(
     stage: str,
     seed: int,
     runtime: Runtime,
+    smooth_noise: float = 0.0,
 ) -> tuple[UInt8[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
     """Take the perturbation away from images and, if asked, draw them again.
 
@@ -50,11 +53,24 @@ def run_pass(
         stage: What the progress and the noise are called.
         seed: Seeds the noise, one stream per image content.
         runtime: Where and how to run; an engine's workers get blocks of images.
+        smooth_noise: Height of a smooth random colour that is added to each image, in
+            multiples of the root mean square of its class's pattern in that channel;
+            for networks that have patterns.
 
     Returns:
-        The images, and what was subtracted from them, in float16.
+        The images, and the perturbations that were subtracted, in float16.
+
+    Raises:
+        InputError: If network and images do not go together, or there is smooth noise
+            and the network has no patterns.
     """
     _check_fits(network, data)
+    if smooth_noise > 0 and network.perturbation_input != "mean":
+        raise InputError(
+            "expected a network with patterns of the classes for smooth_noise, got one "
+            f"with the perturbation_input {network.perturbation_input!r}; set "
+            "smooth_noise to 0"
+        )
     work = _Pass(
         network=copy.deepcopy(network).eval().requires_grad_(False),
         reconstruct=reconstruct,
@@ -63,6 +79,7 @@ def run_pass(
         stage=stage,
         seed=seed,
         runtime=runtime.for_parts(),
+        smooth_noise=smooth_noise,
     )
     images = torch.empty_like(data.images)
     shown = torch.empty(data.images.shape, dtype=torch.float16)
@@ -100,6 +117,7 @@ class _Pass:
     stage: str
     seed: int
     runtime: Runtime
+    smooth_noise: float
 
     @property
     def tile(self) -> int:
@@ -134,16 +152,35 @@ class _Pass:
 
         given = _filled(images, self.tile).to(device).float() / 255
         rows = _filled(labels, self.tile).to(device)
-        features, mean, log_variance = net.encode(given)
-        latent = net.latent(mean, log_variance, noise("perturbation"))
-        found = net.perturbation(latent, rows, features=features)
-        left = (given - found).clamp(0, 1)
+        if net.perturbation_input == "mean":  # which asks for nothing of the image
+            found = net.get_buffer("means")[rows]
+        else:
+            features, mean, log_variance = net.encode(given)
+            latent = net.latent(mean, log_variance, noise("perturbation"))
+            found = net.perturbation(latent, rows, features=features)
+        left = (given - found + self._smooth(keys, rows)).clamp(0, 1)
         if self.reconstruct:
             _, mean, log_variance = net.encode(left)
             left = net.reconstruct(net.latent(mean, log_variance, noise("image")))
         count = len(images)
         stored_left = stored(left[:count], rounding=self.rounding).cpu()
         return stored_left, found[:count].half().cpu()
+
+    def _smooth(self, keys: Sequence[str], rows: Tensor) -> Tensor | float:
+        if self.smooth_noise == 0:
+            return 0.0
+        means = self.network.get_buffer("means")
+        _, channels, height, width = means.shape
+        waves = channels, min(_WAVES, height), min(_WAVES, width)
+        streams = (generator(self.seed, f"dvae.smooth.{self.stage}", k) for k in keys)
+        drawn = torch.stack([torch.randn(waves, generator=s) for s in streams])
+        down, across = (torch.arange(count).square() for count in waves[1:])
+        fall = (1 + (down[:, None] + across).sqrt()) ** -1.5
+        shape = inverse_cosine_transform(drawn * fall, size=(height, width))
+        heights = means.square().mean((2, 3), keepdim=True).sqrt()[rows]
+        noise = _filled(shape, self.tile).to(means.device)
+        # The first wave, which is even, has the pattern's height.
+        return self.smooth_noise * math.sqrt(height * width) * heights * noise
 
 
 def keyed_noise(

@@ -11,6 +11,8 @@ from bezoar.purify.packing import change_in_words, reported
 from bezoar.results import PurificationReport, Scores, Screening
 from bezoar.train.vae import TrainedVAE
 
+_NAMED = 5  # classes that a warning names
+
 
 def concluded(
     rows: Scores,
@@ -48,6 +50,10 @@ def concluded(
     rate = f" at {' and '.join(shares)} bits a pixel" if shares else ""
     # A step is 3 forward passes of an image; purifying takes 3 at most.
     steps = sum(3 * len(trained.history) for trained in made.values())
+    drew = [stage for stage in made if not _only_patterns(stage, method)]
+    patterned = _patterned(made)
+    if patterned is not None:
+        figures["classes_with_pattern"] = patterned
     seen = 0.0
     if told is not None:
         figures |= {f"given_{name}": value for name, value in told.given.items()}
@@ -58,20 +64,68 @@ def concluded(
         method=method,
         name="dvae",
         summary=(
-            f"{len(rows.ids):,} images passed {len(made)} limited autoencoders"
-            f"{rate}; {change_in_words(rows.columns)}. {_verdict(told)}"
+            f"{_pattern_in_words(patterned, data)}{len(rows.ids):,} images "
+            f"{_way(len(drew))}{rate}; {change_in_words(rows.columns)}. "
+            f"{_verdict(told)}"
         ),
         class_names=data.class_names,
         seed=seed,
         seconds=seconds,
-        forwards_per_image=steps + len(made) + seen,
-        health=rate_health(made, limits, method.kl_weight),
+        forwards_per_image=steps + len(drew) + seen,
+        health=(
+            *rate_health(made, limits, method.kl_weight),
+            *_pattern_health(made, data, method.perturbation_mse),
+        ),
         figures=figures,
         history=tuple(
             {"stage": stage, **row}
             for stage, trained in made.items()
             for row in trained.history
         ),
+    )
+
+
+def _only_patterns(stage: str, method: Any) -> bool:
+    return stage == "rough" and method.perturbation_input == "mean"
+
+
+def _way(num_networks: int) -> str:
+    if num_networks == 0:
+        return "lost the pattern of their class"
+    plural = "" if num_networks == 1 else "s"
+    return f"passed {num_networks} limited autoencoder{plural}"
+
+
+def _patterned(made: Mapping[str, TrainedVAE]) -> float | None:
+    # The first stage tells; the second looks at what that has left.
+    first = next(iter(made.values())).network
+    if first.perturbation_input != "mean":
+        return None
+    means = first.get_buffer("means")
+    return float(means.flatten(1).any(1).sum())
+
+
+def _pattern_in_words(patterned: float | None, data: ImageData) -> str:
+    if patterned is None:
+        return ""
+    count = len(data.class_names)
+    if patterned == 0:
+        return f"No pattern was found in any of {count} classes. "
+    return f"A pattern was found in {patterned:.0f} of {count} classes. "
+
+
+def _pattern_health(
+    made: Mapping[str, TrainedVAE], data: ImageData, limit: float
+) -> tuple[str, ...]:
+    strong = sorted({c for trained in made.values() for c in trained.too_strong})
+    if not strong:
+        return ()
+    names = [data.class_names[c] for c in strong[:_NAMED]]
+    rest = "" if len(strong) <= _NAMED else f" and {len(strong) - _NAMED} more"
+    return (
+        f"the images of {', '.join(names)}{rest} are too much alike to tell a pattern "
+        f"from what they show (a mean square above {limit:g}): nothing was subtracted "
+        "there; if what they share was added, raise perturbation_mse",
     )
 
 

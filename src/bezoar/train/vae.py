@@ -21,12 +21,10 @@ from bezoar.errors import DivergedError, InputError
 from bezoar.models import fingerprint
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
-from bezoar.shapes import Float, Int64, UInt8
+from bezoar.shapes import Float
+from bezoar.train.class_patterns import class_patterns
 from bezoar.train.ranks import Ranks
 from bezoar.train.vae_checkpoint import VAECheckpoint
-
-_PART = 500  # images of a pass
-_SURE = 2.0  # standard errors that a mean has to exceed, and that it loses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,7 @@ class VAETraining:
         num_downsamples: Halvings of the grid.
         embedding: What a class adds: "spatial" or "vector".
         perturbation_input: What it is added to: "latent", "features" or "class"; or
-            "mean", for the mean of what the images of a class are left with.
+            "mean", for what ``class_patterns`` finds, in place of a decoder.
         decoder_norm: What the decoders normalise over: "instance" or "batch".
     """
 
@@ -91,10 +89,12 @@ class TrainedVAE:
         history: One row an epoch: "reconstruction" and "both" (mean squared errors of
             the image, and of image and perturbation together), "kl" (nats for a
             place), "energy" (of the perturbation) and "psnr" of the image in dB.
+        too_strong: Classes for which ``class_patterns`` found more than it may.
     """
 
     network: DVAENet
     history: tuple[Mapping[str, float], ...]
+    too_strong: tuple[int, ...] = ()
 
 
 def kl_per_location(
@@ -215,6 +215,7 @@ def train_dvae(
         data=data,
     )
     stored = data.images.to(runtime.device), data.labels.to(runtime.device)
+    too_strong = _fill(network, *stored, settings=settings)
     history = checkpoint.load(network, adam)
     size = min(settings.batch_size, len(data))
     ranks.check(checkpoint.key, batch_size=size, done=len(history))
@@ -244,55 +245,8 @@ def train_dvae(
         runtime.progress(
             Progress(stage=stage, done=epoch + 1, total=settings.epochs, metrics=shown)
         )
-    if settings.perturbation_input == "mean":
-        fill_means(network, *stored, seed=seed, stream=f"dvae.{stage}")
     trained: DVAENet = network.eval().cpu().requires_grad_(False)
-    return TrainedVAE(network=trained, history=history)
-
-
-@torch.inference_mode()
-def fill_means(
-    network: DVAENet,
-    images: UInt8[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"],
-    *,
-    seed: int,
-    stream: str,
-) -> None:
-    """Set a network's perturbations to what the images of a class have in common.
-
-    Of all perturbations that depend on the class alone, the mean of its images less
-    what is drawn of them has the least error of image and perturbation together; a
-    decoder that is told the class comes near it after many steps. From that, the mean
-    of all classes is taken off, which is the autoencoder's own bias, and two standard
-    errors of each value; what is smaller becomes 0. The form is our own.
-
-    Args:
-        network: A trained autoencoder with ``perturbation_input="mean"``; changed.
-        images: The images that it was trained on, on its device.
-        labels: Their classes.
-        seed: Seeds the noise on the latent grid.
-        stream: Names it.
-    """
-    network.eval()
-    means = network.get_buffer("means")
-    drawn = torch.Generator(images.device)
-    drawn.manual_seed(generator(seed, stream, "means").initial_seed())
-    sums, squares = torch.zeros_like(means), torch.zeros_like(means)
-    for part, classes in zip(images.split(_PART), labels.split(_PART), strict=True):
-        given = (part.float() / 255).contiguous(memory_format=torch.channels_last)
-        _, mean, log_variance = network.encode(given)
-        noise = _noise(network, len(part), drawn)
-        left = given - network.reconstruct(network.latent(mean, log_variance, noise))
-        sums.index_add_(0, classes, left)
-        squares.index_add_(0, classes, left.square())
-    counts = labels.bincount(minlength=len(means)).view(-1, 1, 1, 1)
-    of_class = sums / counts.clamp(min=1)
-    spread = (squares / counts.clamp(min=1) - of_class.square()).clamp(min=0)
-    errors = (spread / counts.clamp(min=1)).sqrt()
-    beyond = of_class - sums.sum(0) / len(images)
-    sure = (beyond.abs() - _SURE * errors).clamp(min=0) * beyond.sign()
-    means.copy_(torch.where(counts > 1, sure, 0.0))
+    return TrainedVAE(network=trained, history=history, too_strong=too_strong)
 
 
 def check_labelled(data: ImageData) -> None:
@@ -321,10 +275,7 @@ def _first(
     seed: int,
 ) -> DVAENet:
     if start is not None:
-        begun = copy.deepcopy(start).requires_grad_(True)
-        if begun.perturbation_input == "mean":
-            begun.get_buffer("means").zero_()
-        return begun
+        return copy.deepcopy(start).requires_grad_(True)
     _, channels, height, width = data.images.shape
     # Another stage begins with other weights.
     drawn = generator(seed, f"dvae.{stage}.weights").initial_seed()
@@ -340,6 +291,24 @@ def _first(
         decoder_norm=settings.decoder_norm,
         seed=drawn,
     )
+
+
+def _fill(
+    network: DVAENet, images: Tensor, labels: Tensor, *, settings: VAETraining
+) -> tuple[int, ...]:
+    # A network without a decoder of perturbations gets those of the classes.
+    if network.perturbation_input != "mean":
+        return ()
+    means = network.get_buffer("means")
+    limited = settings.perturbation_weight > 0
+    found = class_patterns(
+        images,
+        labels,
+        num_classes=len(means),
+        max_energy=settings.perturbation_mse if limited else math.inf,
+    )
+    means.copy_(found.patterns)
+    return found.too_strong
 
 
 def _name(start: DVAENet | None) -> str | None:
