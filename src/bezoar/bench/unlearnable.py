@@ -33,24 +33,28 @@ class UnlearnableBench:
     runtime: Runtime
     protocol: Training
 
-    def accuracy(self, data: ImageData) -> float:
+    def accuracy(self, data: ImageData, *, num_networks: int = 1) -> float:
         """Return the accuracy on clean images of a small network trained on a set.
 
         Args:
             data: The set.
+            num_networks: How many are trained, each with a seed of its own.
 
         Returns:
-            The share of test images that it gets right.
+            The share of test images that it gets right, in the mean over networks.
         """
         network = Architecture(name="convnet", num_classes=10, width=16)
-        model = train_classifier(
-            network.build(self.seed),
-            data=data,
-            settings=self.protocol,
-            seed=self.seed,
-            runtime=self.runtime,
-        )
-        return evaluate(model, self.test, runtime=self.runtime).clean_accuracy
+        found = 0.0
+        for seed in range(self.seed, self.seed + num_networks):
+            model = train_classifier(
+                network.build(seed),
+                data=data,
+                settings=self.protocol,
+                seed=seed,
+                runtime=self.runtime,
+            )
+            found += evaluate(model, self.test, runtime=self.runtime).clean_accuracy
+        return found / num_networks
 
     def told(self, data: ImageData) -> dict[str, float]:
         """Return how well the class is told from what sets images apart from clean.
@@ -65,11 +69,12 @@ class UnlearnableBench:
         found = separability(residual, self.train.labels)
         return {name: round(value, 3) for name, value in found.items()}
 
-    def row(self, data: ImageData) -> dict[str, float]:
+    def row(self, data: ImageData, *, num_networks: int = 1) -> dict[str, float]:
         """Return one line of the table.
 
         Args:
             data: Images made from the training images.
+            num_networks: How many are trained on it.
 
         Returns:
             "accuracy", what ``told`` returns, and "psnr" where they differ.
@@ -77,7 +82,7 @@ class UnlearnableBench:
         near = psnr(self.train.images, data.images)
         shown = near[near.isfinite()].mean().item()
         return {
-            "accuracy": round(self.accuracy(data), 4),
+            "accuracy": round(self.accuracy(data, num_networks=num_networks), 4),
             **self.told(data),
             **({"psnr": round(shown, 2)} if shown == shown else {}),
         }
