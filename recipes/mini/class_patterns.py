@@ -64,9 +64,10 @@ def body(claims: Claims, report: Callable[[Progress], None]) -> None:
     for name, (attack, gate) in BY_CLASS.items():
         means = _rows(claims, benches, name, attack)
         claims.at_most(f"{name}: accuracy, poisoned", means["given"], 0.30)
+        room = statistics.mean(clean) - means["given"]
         for kind in ("quick", "jpeg"):
             gained = means[kind] - means["given"]
-            shared = gained / (statistics.mean(clean) - means["given"])
+            shared = gained / room if room > 0 else 0.0
             title = f"{name}: share of accuracy recovered, {kind}"
             if kind == "quick":
                 claims.at_least(title, shared, gate)

@@ -256,6 +256,9 @@ def test_the_quick_way_leaves_clean_images_and_strong_classes() -> None:
     spared = replace(DVAE.quick(), perturbation_mse=1e-4).purify(marked())
     assert spared.data.images.equal(marked().images)
     assert any("even, odd are too much alike" in text for text in spared.health)
+    few = DVAE.quick().purify(marked().take(torch.arange(80)))
+    assert few.figures["classes_with_pattern"] == 0
+    assert any("even, odd have fewer than 50 images" in text for text in few.health)
     both = replace(DVAE.mini(), epochs=1, width=2, latent_width=4).purify(clean)
     assert "No pattern was found in any of 2 classes" in both.summary
     assert "passed 1 limited autoencoder at" in both.summary

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bezoar.data import ImageData
 from bezoar.purify.dvae_passes import rate_health, rates
 from bezoar.purify.packing import change_in_words, reported
 from bezoar.results import PurificationReport, Scores, Screening
+from bezoar.train.class_patterns import LEAST_IMAGES
 from bezoar.train.vae import TrainedVAE
 
 _NAMED = 5  # classes that a warning names
@@ -117,16 +118,30 @@ def _pattern_in_words(patterned: float | None, data: ImageData) -> str:
 def _pattern_health(
     made: Mapping[str, TrainedVAE], data: ImageData, limit: float
 ) -> tuple[str, ...]:
-    strong = sorted({c for trained in made.values() for c in trained.too_strong})
-    if not strong:
+    if _patterned(made) is None:
         return ()
-    names = [data.class_names[c] for c in strong[:_NAMED]]
-    rest = "" if len(strong) <= _NAMED else f" and {len(strong) - _NAMED} more"
-    return (
-        f"the images of {', '.join(names)}{rest} are too much alike to tell a pattern "
-        f"from what they show (a mean square above {limit:g}): nothing was subtracted "
-        "there; if what they share was added, raise perturbation_mse",
-    )
+    told = []
+    strong = sorted({c for trained in made.values() for c in trained.too_strong})
+    if strong:
+        told.append(
+            f"the images of {_names(strong, data)} are too much alike to tell a "
+            f"pattern from what they show (a mean square above {limit:g}): nothing was "
+            "subtracted there; if what they share was added, raise perturbation_mse"
+        )
+    counts = data.labels.bincount(minlength=len(data.class_names))
+    rare = ((counts > 0) & (counts < LEAST_IMAGES)).nonzero().flatten().tolist()
+    if rare:
+        told.append(
+            f"{_names(rare, data)} have fewer than {LEAST_IMAGES} images: no pattern "
+            "was looked for there; give more images"
+        )
+    return tuple(told)
+
+
+def _names(classes: Sequence[int], data: ImageData) -> str:
+    shown = ", ".join(data.class_names[c] for c in classes[:_NAMED])
+    more = len(classes) - _NAMED
+    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def _verdict(told: Screening | None) -> str:

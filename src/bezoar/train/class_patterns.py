@@ -36,6 +36,7 @@ from bezoar.metrics.cosine import cosine_transform, inverse_cosine_transform
 from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64, UInt8
 
+LEAST_IMAGES = 50  # of a class: the means of fewer have edges by chance
 _PART = 500  # images of a pass
 _ROOM = 2**21  # values of patterns that are worked on together
 _ALIKE = 0.2  # variance between classes, of that within one, at frequency 1; ~ 1/f^2
@@ -55,7 +56,7 @@ class ClassPatterns:
     Attributes:
         patterns: One for each class in units of [0, 1], its mean over all pixels 0;
             0 for classes in which none is found (its root mean square is below a
-            quarter of a grey level), and for those of fewer than two images.
+            quarter of a grey level), and for those of fewer than ``LEAST_IMAGES``.
         too_strong: Classes whose pattern had more energy than was allowed, and is 0.
     """
 
@@ -73,9 +74,9 @@ def class_patterns(
 ) -> ClassPatterns:
     """Estimate what was added to all images of a class.
 
-    Needs natural images, some hundred in a class, each at a place of its own: where the
-    images of a class are alike by nature (digits, aligned faces) their mean has edges
-    too; ``max_energy`` keeps these.
+    Needs natural images, better hundreds than the least of a class, whose things lie
+    here and there: where the images of a class are alike by nature (digits, aligned
+    faces) their mean has edges too; ``max_energy`` keeps these.
 
     Args:
         images: Images in whole grey levels.
@@ -98,7 +99,7 @@ def class_patterns(
     """
     stats = _Statistics.of(images, labels, num_classes=num_classes)
     found = torch.zeros(num_classes, *images.shape[1:], device=images.device)
-    usable = (stats.counts > 1).nonzero().flatten()
+    usable = (stats.counts >= LEAST_IMAGES).nonzero().flatten()
     if len(usable) > 1 and images.shape[2] * images.shape[3] > 1:
         size = max(1, _ROOM // images[0].numel())
         for rows in usable.split(size):
