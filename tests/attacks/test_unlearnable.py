@@ -15,6 +15,7 @@ from bezoar.attacks.tue import centroid_slope, centroids
 from bezoar.data import ImageData, digit_images, noise_images
 from bezoar.errors import InputError
 from bezoar.metrics import separability
+from bezoar.metrics.cosine import cosine_transform
 from bezoar.models import Architecture
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
@@ -160,6 +161,12 @@ def test_class_noise_is_one_pattern_a_class() -> None:
         assert not shown[0].equal(shown[1])
         assert shown.abs().max() <= 8 / 255
         assert (shown[0] != 0).any(0).sum() == count
+    smooth = ClassNoise(shape="smooth").perturbation(data)
+    assert smooth[0].equal(smooth[2])
+    assert smooth.abs().amax((1, 2, 3)).allclose(torch.tensor(8 / 255))
+    waves = cosine_transform(smooth)
+    waves[..., :4, :4] = 0
+    assert waves.abs().max() < 1e-6
 
 
 def test_the_filter_of_a_class_can_be_read_off_its_images() -> None:

@@ -112,3 +112,10 @@ def test_without_records_the_table_says_so() -> None:
 def test_an_open_mark_is_refused(page: str) -> None:
     with pytest.raises(InputError, match="close them"):
         fill(page, lambda _: [])
+
+
+def test_a_name_takes_what_begins_so_only_where_none_is_called_so() -> None:
+    other = replace(RUN, recipe="mini_two", commit="two")
+    page = "<!-- records:runs/mini -->\n<!-- /records -->"
+    assert "| two |" not in fill(page, lambda _: [RUN, other])
+    assert "| two |" in fill(page, lambda _: [other])

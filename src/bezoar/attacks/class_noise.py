@@ -6,6 +6,7 @@ easy to learn, and as easy to take out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from bezoar.attacks.unlearnable import check_eps, check_rate, protect
 from bezoar.data import ImageData
+from bezoar.metrics.cosine import inverse_cosine_transform
 from bezoar.results import Poisoned
 from bezoar.runtime import Runtime, generator
 from bezoar.shapes import Float
 
 _SIDE = 8  # pixels of a patch
+_WAVES = 4  # along each axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,9 @@ class ClassNoise:
     Attributes:
         poison_rate: Share of all images to poison, above 0 and at most 1.
         eps: Largest change of a value, in units of [0, 1].
-        shape: "full", or "patch": 8x8 pixels at a random place of the class.
+        shape: "full", "patch" (8x8 pixels at a random place of the class), or "smooth"
+            (a mixture of the 4x4 lowest waves, which looks like what classes differ in
+            by nature).
 
     Example:
         >>> from bezoar.data import noise_images
@@ -38,7 +43,7 @@ class ClassNoise:
 
     poison_rate: float = 1.0
     eps: float = 8 / 255
-    shape: Literal["full", "patch"] = "full"
+    shape: Literal["full", "patch", "smooth"] = "full"
 
     def __post_init__(self) -> None:
         check_rate(self.poison_rate)
@@ -80,10 +85,13 @@ class ClassNoise:
             seed: Seeds the patterns.
 
         Returns:
-            The pattern of its class for each image, even in [-eps, eps].
+            The pattern of its class for each image, even in [-eps, eps]; a smooth one
+            reaches eps at one place.
         """
         size = (len(data.class_names), *data.images.shape[1:])
         stream = generator(seed, "class-noise")
+        if self.shape == "smooth":
+            return self._smooth(size, stream)[data.labels]
         patterns = self.eps * (2 * torch.rand(size, generator=stream) - 1)
         if self.shape == "patch":
             height, width = size[2:]
@@ -96,3 +104,11 @@ class ClassNoise:
                 kept[label, :, row : row + side, column : column + side] = 1
             patterns = patterns * kept
         return patterns[data.labels]
+
+    def _smooth(self, size: Sequence[int], stream: torch.Generator) -> Tensor:
+        height, width = size[2:]
+        few = (min(_WAVES, height), min(_WAVES, width))
+        waves = torch.randn((*size[:2], *few), generator=stream)
+        patterns = inverse_cosine_transform(waves, size=(height, width))
+        most = patterns.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+        return self.eps * patterns / most

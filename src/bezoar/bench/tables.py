@@ -23,8 +23,9 @@ def fill(text: str, records: Callable[[str], Records]) -> str:
     r"""Return a page with its tables made anew.
 
     A table stands between ``<!-- records:FILE -->`` and ``<!-- /records -->``, each
-    on a line of its own; ``FILE/NAME`` takes only the recipe or the comparisons
-    whose name begins so, and ``:brief`` behind either makes one row of a recipe.
+    on a line of its own; ``FILE/NAME`` takes only the recipe of that name, or if there
+    is none the recipes or comparisons whose name begins so, and ``:brief`` behind
+    either makes one row of a recipe.
 
     Args:
         text: The page in Markdown.
@@ -58,7 +59,10 @@ def fill(text: str, records: Callable[[str], Records]) -> str:
 
 
 def _only(records: Records, beginning: str) -> Records:
-    return [r for r in records if _name(r).replace(" ", "-").startswith(beginning)]
+    exact = [r for r in records if _name(r) == beginning]
+    return exact or [
+        r for r in records if _name(r).replace(" ", "-").startswith(beginning)
+    ]
 
 
 def _name(record: Record | RecipeRun) -> str:
