@@ -37,8 +37,7 @@ from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64, UInt8
 
 LEAST_IMAGES = 50  # of a class: the means of fewer have edges by chance
-_PART = 500  # images of a pass
-_ROOM = 2**21  # values of patterns that are worked on together
+_ROOM = 2**21  # values, of images or patterns, that are worked on together
 _ALIKE = 0.2  # variance between classes, of that within one, at frequency 1; ~ 1/f^2
 _STEP = 0.4  # difference of neighbours that goes free, in deviations of natural ones
 _SHARE = 0.55  # of the weight at which noise alone would leave no edge at all
@@ -125,15 +124,18 @@ class _Statistics:
     def of(cls, images: Tensor, labels: Tensor, *, num_classes: int) -> _Statistics:
         channels, height, width = images.shape[1:]
         # Doubles throughout: a pattern is a small difference of large sums.
-        sums = images.new_zeros(num_classes, *images.shape[1:], dtype=torch.float64)
-        products = sums.new_zeros(channels, channels, height, width)
-        for part, classes in zip(images.split(_PART), labels.split(_PART), strict=True):
+        shape = channels, channels, height, width
+        products = images.new_zeros(shape, dtype=torch.float64)
+        # Sums of whole numbers, which do not depend on the order, on any device.
+        sums = images.new_zeros(num_classes, *images.shape[1:], dtype=torch.int64)
+        size = max(1, _ROOM // images[0].numel())
+        for part, classes in zip(images.split(size), labels.split(size), strict=True):
+            sums.index_add_(0, classes, part.long())
             found = cosine_transform(part.double() / 255)
-            member = torch.nn.functional.one_hot(classes, num_classes).T.double()
-            sums += (member @ found.flatten(1)).view_as(sums)
             products += torch.einsum("nchw,ndhw->cdhw", found, found)
         counts = labels.bincount(minlength=num_classes).double()
-        means = sums / counts.clamp(min=1).view(-1, 1, 1, 1)
+        means = cosine_transform(sums.double() / 255)
+        means /= counts.clamp(min=1).view(-1, 1, 1, 1)
         shared = torch.einsum("k,kchw,kdhw->cdhw", counts, means, means)
         free = max(1.0, len(images) - counts.count_nonzero().item())
         within = (products - shared) / free
