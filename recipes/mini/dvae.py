@@ -80,8 +80,11 @@ class Job:
         sets = {"dvae": done.data, "quick": alone.data}
         for squeeze in SQUEEZES:
             sets[squeeze] = ShortcutSqueezing(squeeze=squeeze).purify(data).data  # type: ignore[arg-type]
-        table = {"given": bench.row(data, num_networks=NUM_NETWORKS)}
-        table |= {kind: bench.row(images) for kind, images in sets.items()}
+        given = bench.row(data, num_networks=NUM_NETWORKS)
+        table = {"given": given}
+        for kind, images in sets.items():
+            same = images.images.equal(data.images)
+            table[kind] = dict(given) if same else bench.row(images)
         if self.attack is not None:
             for kind, images in {"given": data, **sets}.items():
                 table[kind]["left"] = bench.left(images, poisoned=data)
