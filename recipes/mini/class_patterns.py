@@ -1,11 +1,11 @@
 """What ``DVAE.quick`` does, without any training, to nine ways to poison and to none.
 
 2,000 training images of CIFAR-10, 200 a class or so, and a small convnet, three times
-with other noise and other networks. Noise that is the same in a class, or nearly (LSP
-in patches of 8 and of 16 pixels, OPS, class-wise noise, TUE, PIL), is to come off; what
-is new in each image (AR), a filter (CUDA) and what only half of the images carry is
-reported. Where there is nothing by class (clean images, random noise, patterns given
-out at random) every image is to come back as it was.
+with other noise and other networks. Noise that is the same in a class, or nearly (LSP,
+OPS, class-wise noise, TUE, PIL), is to come off; patches of 16 pixels, what is new in
+each image (AR), a filter (CUDA) and what only half of the images carry is reported.
+Where there is nothing by class (clean images, random noise, patterns given out at
+random) every image is to come back as it was.
 """
 
 from __future__ import annotations

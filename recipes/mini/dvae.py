@@ -28,7 +28,7 @@ from bezoar.purify.screening import compared
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training
 
-LONG = True  # four purifications, and 28 trainings
+LONG = True  # four purifications, and up to 28 trainings
 NUM_IMAGES, NUM_TEST = 2000, 2000
 PROTOCOL = Training(epochs=20)
 METHOD = DVAE.mini()
@@ -41,7 +41,9 @@ PROBES = {
 }
 SQUEEZES = ("jpeg", "grey")
 NUM_PROCESSES = 2
-NUM_NETWORKS = 3  # trained on the set as it is given; one on each of the others
+# Trained on the set as it is given; on each of the others one, with the first's seed,
+# and with that first one it is compared.
+NUM_NETWORKS = 3
 _Table = Mapping[str, Mapping[str, float]]
 
 
@@ -130,8 +132,9 @@ def body(
             judged.figures,
         )
     clean = found["clean"].table
-    claims.at_least("clean accuracy", clean["given"]["accuracy"], 0.40)
-    claims.wanted("clean accuracy, asked", clean["given"]["accuracy"], at_least=0.45)
+    mean = clean["given"]["mean_accuracy"]
+    claims.at_least("clean accuracy", mean, 0.40)
+    claims.wanted("clean accuracy, asked", mean, at_least=0.45)
     claims.reported("clean accuracy, purified", clean["dvae"]["accuracy"])
     patterned = found["clean"].figures["classes_with_pattern"]
     claims.at_most("clean: classes in which a pattern is found", patterned, 0)
@@ -182,8 +185,9 @@ def _told(claims: Claims, name: str, table: _Table, clean: _Table) -> None:
 def _recovered(claims: Claims, name: str, table: _Table, clean: _Table) -> None:
     poisoned = table["given"]["accuracy"]
     if name == "lsp":
-        claims.at_most("lsp: accuracy, poisoned", poisoned, 0.30)
-        claims.wanted("lsp: accuracy, poisoned, asked", poisoned, at_most=0.25)
+        mean = table["given"]["mean_accuracy"]
+        claims.at_most("lsp: accuracy, poisoned", mean, 0.30)
+        claims.wanted("lsp: accuracy, poisoned, asked", mean, at_most=0.25)
     room = clean["given"]["accuracy"] - poisoned
     for kind in ("dvae", "quick", *SQUEEZES):
         shared = (table[kind]["accuracy"] - poisoned) / room if room > 0.05 else None

@@ -1,6 +1,6 @@
 """What the parts of D-VAE do to even patches (LSP), on 2,000 images of CIFAR-10.
 
-The set and the network of ``dvae.py``; each row changes one thing of ``DVAE.mini()``.
+The set and the network of ``dvae.py``; each row changes a part of ``DVAE.mini()``.
 Stated are the accuracy of a network trained on the result, how often a linear rule
 tells the class from what sets the result apart from clean images ("told"), how much of
 the noise is left, and PSNR to clean. Nothing here is a gate but that the attack works.
@@ -20,7 +20,7 @@ from bezoar.purify import DVAE, ShortcutSqueezing
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training
 
-LONG = True  # ten purifications, and eleven trainings
+LONG = True  # ten purifications, and 13 trainings
 NUM_IMAGES, NUM_TEST = 2000, 2000
 PROTOCOL = Training(epochs=20)
 MINI = DVAE.mini()

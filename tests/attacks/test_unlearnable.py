@@ -15,8 +15,8 @@ from bezoar.attacks.tue import centroid_slope, centroids
 from bezoar.data import ImageData, digit_images, noise_images
 from bezoar.errors import InputError
 from bezoar.metrics import separability
-from bezoar.metrics.cosine import cosine_transform
 from bezoar.models import Architecture
+from bezoar.models.cosine import cosine_transform
 from bezoar.runtime import Progress, Runtime
 from bezoar.train import Training, train_classifier
 

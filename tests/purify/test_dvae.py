@@ -238,6 +238,7 @@ def test_the_quick_way_takes_a_pattern_off_and_trains_nothing(tmp_path: Path) ->
     noisy = replace(still, smooth_noise=1.0)
     whole = noisy.purify(data, networks=(kept, kept)).data.images
     one = noisy.purify(data.take(torch.tensor([7])), networks=(kept, kept))
+    assert not any("no pattern was looked for" in text for text in one.health)
     assert one.data.images[0].equal(whole[7])
     assert not whole.equal(done.data.images)
     assert not noisy.purify(data, networks=(kept, kept), seed=1).data.images.equal(
@@ -253,12 +254,16 @@ def test_the_quick_way_leaves_clean_images_and_strong_classes() -> None:
     done = DVAE.quick().purify(clean)
     assert done.data.images.equal(clean.images)
     assert "No pattern was found in any of 2 classes" in done.summary
+    assert "400 images were looked at and left" in done.summary
+    assert "filters and smooth patterns are not looked for" in done.summary
     spared = replace(DVAE.quick(), perturbation_mse=1e-4).purify(marked())
     assert spared.data.images.equal(marked().images)
     assert any("even, odd are too much alike" in text for text in spared.health)
     few = DVAE.quick().purify(marked().take(torch.arange(80)))
     assert few.figures["classes_with_pattern"] == 0
-    assert any("even, odd have fewer than 50 images" in text for text in few.health)
+    told = "no pattern was looked for in even, odd, which takes at least 50 images"
+    assert any(told in text for text in few.health)
+    assert "No pattern was found in any of 0 classes" in few.summary
     both = replace(DVAE.mini(), epochs=1, width=2, latent_width=4).purify(clean)
     assert "No pattern was found in any of 2 classes" in both.summary
     assert "passed 1 limited autoencoder at" in both.summary
@@ -294,6 +299,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         ({"stages": "rough", "output": "subtracted"}, "always subtracts"),
         ({"perturbation_input": "mean", "warm_start": True}, "trains no network"),
         ({"smooth_noise": 1.0}, "expected smooth_noise of 0 but for"),
+        (
+            {"perturbation_input": "mean", "stages": "rough", "alarm_gap": 0.1},
+            "expected no alarm_gap",
+        ),
         ({"perturbation_input": "mean", "smooth_noise": -1.0}, "of at least 0"),
     ):
         with pytest.raises(InputError, match=message):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bezoar.data import digit_images
-from bezoar.metrics.cosine import cosine_transform, inverse_cosine_transform
+from bezoar.models.cosine import cosine_transform, inverse_cosine_transform
 from bezoar.train import class_patterns as module
 from bezoar.train.class_patterns import LEAST_IMAGES, class_patterns
 
@@ -91,6 +91,29 @@ def test_one_class_may_carry_a_pattern_alone() -> None:
     assert height.allclose(torch.full((3,), 0.3), atol=0.02)
 
 
+def test_classes_may_have_any_number_of_images() -> None:
+    labels = torch.zeros(COUNT, dtype=torch.int64)
+    labels[-160:-60], labels[-60:] = 1, 2
+    clean = class_patterns(stored(natural()), labels, num_classes=4)
+    assert clean.patterns.count_nonzero() == 0
+    assert clean.too_few == ()  # nor is the fourth class, which has none
+    found = found_in(stored(natural() + pixel(0.3)[labels]), labels)
+    peaks = found.abs().amax(1).flatten(1).argmax(1)
+    assert peaks[1:].tolist() == [4 * SIDE + 5, 5 * SIDE + 5]
+
+
+def test_images_need_not_be_square() -> None:
+    added = patches(6 / 255)[..., :8]
+    found = found_in(stored(natural()[..., :8] + added[LABELS]))
+    own = added - added.mean(0)
+    own = own - own.mean((2, 3), keepdim=True)
+    along = torch.cosine_similarity(found.flatten(1), own.flatten(1))
+    assert along.min() > 0.95, along
+    assert found_in(stored(natural()[..., :8])).count_nonzero() == 0
+    line = stored(natural()[:, :, :1])
+    assert found_in(line).count_nonzero() == 0
+
+
 def test_the_order_of_images_and_classes_does_not_matter() -> None:
     images = stored(natural() + patches(6 / 255)[LABELS])
     found = found_in(images)
@@ -119,6 +142,8 @@ def test_few_images_one_class_and_grey_ones_are_no_trouble() -> None:
     rare[LABELS == 2] = 0
     rare[(LABELS == 2).nonzero().flatten()[: LEAST_IMAGES - 1]] = 2
     found = found_in(images, rare)
+    whole = class_patterns(images, rare, num_classes=CLASSES)
+    assert whole.too_few == (2,)
     assert found[2].count_nonzero() == 0
     assert found[1].count_nonzero() > 0
     assert found_in(images, torch.zeros_like(LABELS)).count_nonzero() == 0

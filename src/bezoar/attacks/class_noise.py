@@ -1,7 +1,8 @@
 """The simplest noise that makes images unlearnable: one random pattern a class.
 
 A control for purifiers, used so in Huang et al. (ICLR 2021, arXiv:2101.04898): it is
-easy to learn, and as easy to take out.
+easy to learn, and as easy to take out. Only a smooth pattern hides among what classes
+differ in by nature.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from bezoar.attacks.unlearnable import check_eps, check_rate, protect
 from bezoar.data import ImageData
-from bezoar.metrics.cosine import inverse_cosine_transform
+from bezoar.models.cosine import inverse_cosine_transform
 from bezoar.results import Poisoned
 from bezoar.runtime import Runtime, generator
 from bezoar.shapes import Float

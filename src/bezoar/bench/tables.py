@@ -59,10 +59,9 @@ def fill(text: str, records: Callable[[str], Records]) -> str:
 
 
 def _only(records: Records, beginning: str) -> Records:
-    exact = [r for r in records if _name(r) == beginning]
-    return exact or [
-        r for r in records if _name(r).replace(" ", "-").startswith(beginning)
-    ]
+    named = [(_name(r).replace(" ", "-"), r) for r in records]
+    exact = [r for name, r in named if name == beginning]
+    return exact or [r for name, r in named if name.startswith(beginning)]
 
 
 def _name(record: Record | RecipeRun) -> str:

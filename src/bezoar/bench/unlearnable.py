@@ -33,18 +33,29 @@ class UnlearnableBench:
     runtime: Runtime
     protocol: Training
 
-    def accuracy(self, data: ImageData, *, num_networks: int = 1) -> float:
+    def accuracy(self, data: ImageData) -> float:
         """Return the accuracy on clean images of a small network trained on a set.
 
         Args:
             data: The set.
-            num_networks: How many are trained, each with a seed of its own.
 
         Returns:
-            The share of test images that it gets right, in the mean over networks.
+            The share of test images that it gets right.
+        """
+        return self.accuracies(data, num_networks=1)[0]
+
+    def accuracies(self, data: ImageData, *, num_networks: int) -> list[float]:
+        """Return the accuracies of several small networks trained on a set.
+
+        Args:
+            data: The set.
+            num_networks: How many are trained, from the bench's seed on.
+
+        Returns:
+            The shares of test images that they get right.
         """
         network = Architecture(name="convnet", num_classes=10, width=16)
-        found = 0.0
+        found = []
         for seed in range(self.seed, self.seed + num_networks):
             model = train_classifier(
                 network.build(seed),
@@ -53,8 +64,9 @@ class UnlearnableBench:
                 seed=seed,
                 runtime=self.runtime,
             )
-            found += evaluate(model, self.test, runtime=self.runtime).clean_accuracy
-        return found / num_networks
+            judged = evaluate(model, self.test, runtime=self.runtime)
+            found.append(judged.clean_accuracy)
+        return found
 
     def told(self, data: ImageData) -> dict[str, float]:
         """Return how well the class is told from what sets images apart from clean.
@@ -77,12 +89,16 @@ class UnlearnableBench:
             num_networks: How many are trained on it.
 
         Returns:
-            "accuracy", what ``told`` returns, and "psnr" where they differ.
+            "accuracy" of the first network, "mean_accuracy" of several, what ``told``
+            returns, and "psnr" where images differ.
         """
+        accuracies = self.accuracies(data, num_networks=num_networks)
+        mean = sum(accuracies) / num_networks
         near = psnr(self.train.images, data.images)
         shown = near[near.isfinite()].mean().item()
         return {
-            "accuracy": round(self.accuracy(data, num_networks=num_networks), 4),
+            "accuracy": round(accuracies[0], 4),
+            **({"mean_accuracy": round(mean, 4)} if num_networks > 1 else {}),
             **self.told(data),
             **({"psnr": round(shown, 2)} if shown == shown else {}),
         }

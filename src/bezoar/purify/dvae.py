@@ -43,8 +43,9 @@ class DVAE:
             latent grid.
         fine_nats: Limit of the second stage; 4.5 is reported for 100 classes.
         kl_weight: Weight of the rate (lambda); 0 trains plain autoencoders.
-        perturbation_mse: Energy of a perturbation that costs nothing.
-        perturbation_weight: Weight of the energy beyond it.
+        perturbation_mse: Energy of a perturbation that costs nothing; for "mean" the
+            largest of a pattern, beyond which the class keeps it.
+        perturbation_weight: Weight of the energy beyond it; 0 sets no limit.
         perturbation_start_rate: Share of the epochs before that weight counts.
         lr: Highest step size of Adam; a cosine brings it to 0.
         epochs: Passes over the images, for each stage.
@@ -63,7 +64,8 @@ class DVAE:
         smooth_noise: Height of a smooth random colour that is added to each image, in
             place of what its class's pattern may hold of a smooth one, which cannot be
             told from what the class looks like; in multiples of that pattern's root
-            mean square, so that it is 0 where none is found. For "mean" alone.
+            mean square in each channel, so that it is 0 where none is found. For
+            "mean" alone.
         decoder_norm: What the decoders normalise over: "instance", each image by
             itself (as published), or "batch", which keeps how bright an image is and
             needs far fewer steps for that.
@@ -150,7 +152,13 @@ class DVAE:
         if self.perturbation_input != "mean" and self.smooth_noise > 0:
             raise InputError(
                 "expected smooth_noise of 0 but for the perturbation_input 'mean', got "
-                f"{self.smooth_noise:g} for {self.perturbation_input!r}; leave it out"
+                f"{self.smooth_noise:g} for {self.perturbation_input!r}; set it to 0"
+            )
+        if self._only_patterns and self.alarm_gap is not None:
+            raise InputError(
+                "expected no alarm_gap where only patterns are subtracted, which the "
+                "probes would miss in the same way, got one; leave it out: without a "
+                "pattern the images come back as they are"
             )
         if self.stages == "rough" and self.output != "reconstruction":
             raise InputError(
@@ -198,7 +206,7 @@ class DVAE:
         or a filter, it leaves.
 
         Returns:
-            Patterns from the means over the classes.
+            Patterns of the classes, with smooth noise, and the rough stage alone.
         """
         return cls(perturbation_input="mean", smooth_noise=1.0, stages="rough")
 
@@ -233,7 +241,8 @@ class DVAE:
 
         Returns:
             The purified images, or with ``alarm_gap`` those given where nothing was
-            found (the summary has the verdict, the figures what each probe tells); as
+            found (the summary has the verdict, the figures what each probe tells, and
+            for "mean" the number of "classes_with_pattern"); as
             extras what was subtracted, and with the columns of every purifier
             "perturbation_l2", "perturbation_cosine" (to the mean over its class) and
             "reconstruction_mse".
@@ -265,7 +274,7 @@ class DVAE:
             images, extras[f"{stage}_perturbation"] = run_pass(
                 trained.network,
                 left,
-                reconstruct=stage == "fine" and self.output == "reconstruction",
+                reconstruct=self._draws(stage),
                 sample=self.sample_latent,
                 rounding=self.rounding,
                 stage=stage,
@@ -322,10 +331,18 @@ class DVAE:
         every = [("rough", self.rough_nats), ("fine", self.fine_nats)]
         return [(s, nats) for s, nats in every if self.stages in ("both", s)]
 
+    def _draws(self, stage: str) -> bool:
+        return stage == "fine" and self.output == "reconstruction"
+
+    @property
+    def _only_patterns(self) -> bool:
+        drawn = any(self._draws(stage) for stage, _ in self._stages())
+        return self.perturbation_input == "mean" and not drawn
+
     def _training(self, stage: str, nats: float) -> VAETraining:
         shared = {f.name for f in fields(VAETraining)} - {"nats"}
         settings: dict[str, Any] = {name: getattr(self, name) for name in shared}
-        if stage == "rough" and self.perturbation_input == "mean":
+        if self.perturbation_input == "mean" and not self._draws(stage):
             # It subtracts the patterns and draws nothing: the network only holds them.
             settings |= {"epochs": 0, "width": 1, "latent_width": 1}
         return VAETraining(nats=nats, **settings)

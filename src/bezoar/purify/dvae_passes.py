@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bezoar.data import ImageData, content_keys
 from bezoar.errors import InputError
-from bezoar.metrics.cosine import inverse_cosine_transform
+from bezoar.models.cosine import inverse_cosine_transform
 from bezoar.models.philox import normal_noise, stream_keys
 from bezoar.models.vae import DVAENet
 from bezoar.runtime import Progress, Runtime, generator
@@ -174,13 +174,14 @@ class _Pass:
         waves = channels, min(_WAVES, height), min(_WAVES, width)
         streams = (generator(self.seed, f"dvae.smooth.{self.stage}", k) for k in keys)
         drawn = torch.stack([torch.randn(waves, generator=s) for s in streams])
+        drawn = _filled(drawn, self.tile)  # one shape, as everywhere
         down, across = (torch.arange(count).square() for count in waves[1:])
         fall = (1 + (down[:, None] + across).sqrt()) ** -1.5
         shape = inverse_cosine_transform(drawn * fall, size=(height, width))
         heights = means.square().mean((2, 3), keepdim=True).sqrt()[rows]
-        noise = _filled(shape, self.tile).to(means.device)
         # The first wave, which is even, has the pattern's height.
-        return self.smooth_noise * math.sqrt(height * width) * heights * noise
+        noise = math.sqrt(height * width) * shape.to(means.device)
+        return self.smooth_noise * heights * noise
 
 
 def keyed_noise(

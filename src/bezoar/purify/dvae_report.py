@@ -39,7 +39,8 @@ def concluded(
         seconds: Wall-clock time of the work.
 
     Returns:
-        The report; its figures have the rates and, for each probe, "given_NAME" and
+        The report; its figures have the rates, "classes_with_pattern" where patterns
+        were looked for, and, for each probe, "given_NAME" and
         "purified_NAME", the accuracies on held-out images.
     """
     figures = rates(made, data)
@@ -51,7 +52,12 @@ def concluded(
     rate = f" at {' and '.join(shares)} bits a pixel" if shares else ""
     # A step is 3 forward passes of an image; purifying takes 3 at most.
     steps = sum(3 * len(trained.history) for trained in made.values())
-    drew = [stage for stage in made if not _only_patterns(stage, method)]
+    passes = [
+        stage
+        for stage, trained in made.items()
+        if trained.network.perturbation_input != "mean"
+        or (stage == "fine" and method.output == "reconstruction")
+    ]
     patterned = _patterned(made)
     if patterned is not None:
         figures["classes_with_pattern"] = patterned
@@ -65,14 +71,14 @@ def concluded(
         method=method,
         name="dvae",
         summary=(
-            f"{_pattern_in_words(patterned, data)}{len(rows.ids):,} images "
-            f"{_way(len(drew))}{rate}; {change_in_words(rows.columns)}. "
-            f"{_verdict(told)}"
+            f"{_pattern_in_words(patterned, made, data)}{len(rows.ids):,} images "
+            f"{_way(len(passes), patterned)}{rate}; {change_in_words(rows.columns)}. "
+            f"{_verdict(told, nothing_done=not passes and not patterned)}"
         ),
         class_names=data.class_names,
         seed=seed,
         seconds=seconds,
-        forwards_per_image=steps + len(drew) + seen,
+        forwards_per_image=steps + len(passes) + seen,
         health=(
             *rate_health(made, limits, method.kl_weight),
             *_pattern_health(made, data, method.perturbation_mse),
@@ -86,13 +92,10 @@ def concluded(
     )
 
 
-def _only_patterns(stage: str, method: Any) -> bool:
-    return stage == "rough" and method.perturbation_input == "mean"
-
-
-def _way(num_networks: int) -> str:
+def _way(num_networks: int, patterned: float | None) -> str:
     if num_networks == 0:
-        return "lost the pattern of their class"
+        lost = "lost the pattern of their class"
+        return lost if patterned else "were looked at and left"
     plural = "" if num_networks == 1 else "s"
     return f"passed {num_networks} limited autoencoder{plural}"
 
@@ -106,10 +109,15 @@ def _patterned(made: Mapping[str, TrainedVAE]) -> float | None:
     return float(means.flatten(1).any(1).sum())
 
 
-def _pattern_in_words(patterned: float | None, data: ImageData) -> str:
+def _pattern_in_words(
+    patterned: float | None, made: Mapping[str, TrainedVAE], data: ImageData
+) -> str:
     if patterned is None:
         return ""
-    count = len(data.class_names)
+    first = next(iter(made.values()))
+    count = len(data.labels.unique()) - len(first.too_few)
+    if len(data.labels.unique()) < patterned:  # with networks of a larger set
+        count = len(data.class_names)
     if patterned == 0:
         return f"No pattern was found in any of {count} classes. "
     return f"A pattern was found in {patterned:.0f} of {count} classes. "
@@ -128,12 +136,11 @@ def _pattern_health(
             f"pattern from what they show (a mean square above {limit:g}): nothing was "
             "subtracted there; if what they share was added, raise perturbation_mse"
         )
-    counts = data.labels.bincount(minlength=len(data.class_names))
-    rare = ((counts > 0) & (counts < LEAST_IMAGES)).nonzero().flatten().tolist()
-    if rare:
+    few = next(iter(made.values())).too_few
+    if few:
         told.append(
-            f"{_names(rare, data)} have fewer than {LEAST_IMAGES} images: no pattern "
-            "was looked for there; give more images"
+            f"no pattern was looked for in {_names(few, data)}, which takes at least "
+            f"{LEAST_IMAGES} images, and two classes that have them; give more images"
         )
     return tuple(told)
 
@@ -144,7 +151,12 @@ def _names(classes: Sequence[int], data: ImageData) -> str:
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
-def _verdict(told: Screening | None) -> str:
+def _verdict(told: Screening | None, *, nothing_done: bool) -> str:
+    if nothing_done:
+        return (
+            "Noise that is new in each image, filters and smooth patterns are not "
+            "looked for."
+        )
     if told is None:
         return (
             "What goes with the class was taken away; that says nothing of whether it "

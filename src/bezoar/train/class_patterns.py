@@ -11,11 +11,12 @@ So the pattern of a class is the image p that minimises
 
     1/2 sum over f of (M_f - P_f)^2 / s_f^2 + w sum over neighbours of |p_i - p_j|,
 
-with M and P the cosine transforms of the mean (less that of all classes) and of p in
-colours that vary independently, s_f^2 the variance of a mean of n natural images of one
-class, and differences of neighbours taken over all colours together. This is denoising
-by total variation (Rudin, Osher and Fatemi, Physica D 1992) with a Gaussian model of
-natural images for the noise; the use, and the rest of this page, are our own. It is
+with M and P the cosine transforms of the mean (less that of all images) and of p in
+colours that vary independently, s_f^2 the variance of the mean of a natural class of n
+different images (by chance, and by what classes look like), and differences of
+neighbours taken over all colours together. This is denoising by total variation (Rudin,
+Osher and Fatemi, Physica D 1992) with a Gaussian model of natural images for the noise;
+the use, and the rest of this page, are our own. It is
 minimised by alternating directions (ADMM), and some times again with weights w that
 fall with the difference found, so that what is strong is not made smaller (Candes,
 Wakin and Boyd, 2008). Where that finds edges nearly everywhere, the pattern is noise,
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bezoar.metrics.cosine import cosine_transform, inverse_cosine_transform
+from bezoar.models.cosine import cosine_transform, inverse_cosine_transform
 from bezoar.runtime import generator
 from bezoar.shapes import Float, Int64, UInt8
 
@@ -57,10 +58,13 @@ class ClassPatterns:
             0 for classes in which none is found (its root mean square is below a
             quarter of a grey level), and for those of fewer than ``LEAST_IMAGES``.
         too_strong: Classes whose pattern had more energy than was allowed, and is 0.
+        too_few: Classes that have images and were not looked at: too few, or no other
+            class to compare with.
     """
 
     patterns: Float[Tensor, "k c h w"]
     too_strong: tuple[int, ...]
+    too_few: tuple[int, ...]
 
 
 @torch.inference_mode()
@@ -99,15 +103,21 @@ def class_patterns(
     stats = _Statistics.of(images, labels, num_classes=num_classes)
     found = torch.zeros(num_classes, *images.shape[1:], device=images.device)
     usable = (stats.counts >= LEAST_IMAGES).nonzero().flatten()
-    if len(usable) > 1 and images.shape[2] * images.shape[3] > 1:
+    if len(usable) < 2 or min(images.shape[2:]) < 2:  # nothing to compare with
+        usable = usable[:0]
+    else:
         size = max(1, _ROOM // images[0].numel())
         for rows in usable.split(size):
             found[rows] = _patterns(stats, rows, usable).float()
     energy = found.square().mean((1, 2, 3))
     strong = energy > max_energy
     found[strong | (energy < _FAINT**2)] = 0
+    missed = stats.counts > 0
+    missed[usable] = False
     return ClassPatterns(
-        patterns=found, too_strong=tuple(strong.nonzero().flatten().tolist())
+        patterns=found,
+        too_strong=tuple(strong.nonzero().flatten().tolist()),
+        too_few=tuple(missed.nonzero().flatten().tolist()),
     )
 
 
@@ -158,18 +168,21 @@ class _Statistics:
 def _patterns(stats: _Statistics, rows: Tensor, usable: Tensor) -> Tensor:
     height, width = stats.variance.shape[1:]
     down, across = (_steps(size, rows.device).square() for size in (height, width))
-    frequency = (down[:, None] + across).sqrt()
+    side = math.sqrt(height * width)  # waves of one length count alike
+    frequency = side * (down[:, None] / height**2 + across / width**2).sqrt()
     doubt = (
         1 / stats.counts[rows].view(-1, 1, 1, 1)
         + _ALIKE / frequency.clamp(min=1).square()
     )
     precision = 1 / (stats.variance * doubt)
     precision[..., 0, 0] = 0  # brightness and colour are a class's own
-    given = stats.means[rows] - stats.means[usable].mean(0)
-    found, share = _minimised(given, precision)
-    dense = share > _DENSE
+    # Weighed by their images: the mean is then no less sure than that of any class.
+    share = stats.counts[usable] / stats.counts[usable].sum()
+    given = stats.means[rows] - torch.einsum("k,kchw->chw", share, stats.means[usable])
+    found, edges = _minimised(given, precision)
+    dense = edges > _DENSE
     if dense.any():
-        fine = frequency > min(height, width) / 4
+        fine = frequency > side / 4
         found[dense] = _filtered(given[dense], precision[dense], fine)
     return torch.einsum("ca,kahw->kchw", stats.to_rgb, found)
 

@@ -22,7 +22,7 @@ from bezoar.models import fingerprint
 from bezoar.models.vae import DecoderNorm, DVAENet, Embedding, PerturbationInput
 from bezoar.runtime import Progress, Runtime, generator
 from bezoar.shapes import Float
-from bezoar.train.class_patterns import class_patterns
+from bezoar.train.class_patterns import ClassPatterns, class_patterns
 from bezoar.train.ranks import Ranks
 from bezoar.train.vae_checkpoint import VAECheckpoint
 
@@ -34,7 +34,8 @@ class VAETraining:
     Attributes:
         nats: Limit on the rate, in nats for each place of the latent grid.
         kl_weight: Weight of the rate (lambda); 0 trains an autoencoder without noise.
-        perturbation_mse: Energy of a perturbation that costs nothing.
+        perturbation_mse: Energy of a perturbation that costs nothing; with "mean" the
+            largest that a pattern may have.
         perturbation_weight: Weight of the energy beyond it.
         perturbation_start_rate: Share of the epochs before that weight counts.
         lr: Highest step size of Adam; a cosine brings it to 0.
@@ -89,12 +90,15 @@ class TrainedVAE:
         history: One row an epoch: "reconstruction" and "both" (mean squared errors of
             the image, and of image and perturbation together), "kl" (nats for a
             place), "energy" (of the perturbation) and "psnr" of the image in dB.
-        too_strong: Classes for which ``class_patterns`` found more than it may.
+        too_strong: Classes whose pattern is above ``perturbation_mse``, so that none
+            is kept; for "mean".
+        too_few: Classes in which no pattern was looked for; for "mean".
     """
 
     network: DVAENet
     history: tuple[Mapping[str, float], ...]
     too_strong: tuple[int, ...] = ()
+    too_few: tuple[int, ...] = ()
 
 
 def kl_per_location(
@@ -215,7 +219,7 @@ def train_dvae(
         data=data,
     )
     stored = data.images.to(runtime.device), data.labels.to(runtime.device)
-    too_strong = _fill(network, *stored, settings=settings)
+    patterns = _fill(network, *stored, settings=settings)
     history = checkpoint.load(network, adam)
     size = min(settings.batch_size, len(data))
     ranks.check(checkpoint.key, batch_size=size, done=len(history))
@@ -246,7 +250,14 @@ def train_dvae(
             Progress(stage=stage, done=epoch + 1, total=settings.epochs, metrics=shown)
         )
     trained: DVAENet = network.eval().cpu().requires_grad_(False)
-    return TrainedVAE(network=trained, history=history, too_strong=too_strong)
+    if patterns is None:
+        return TrainedVAE(network=trained, history=history)
+    return TrainedVAE(
+        network=trained,
+        history=history,
+        too_strong=patterns.too_strong,
+        too_few=patterns.too_few,
+    )
 
 
 def check_labelled(data: ImageData) -> None:
@@ -295,10 +306,10 @@ def _first(
 
 def _fill(
     network: DVAENet, images: Tensor, labels: Tensor, *, settings: VAETraining
-) -> tuple[int, ...]:
+) -> ClassPatterns | None:
     # A network without a decoder of perturbations gets those of the classes.
     if network.perturbation_input != "mean":
-        return ()
+        return None
     means = network.get_buffer("means")
     limited = settings.perturbation_weight > 0
     found = class_patterns(
@@ -308,7 +319,7 @@ def _fill(
         max_energy=settings.perturbation_mse if limited else math.inf,
     )
     means.copy_(found.patterns)
-    return found.too_strong
+    return found
 
 
 def _name(start: DVAENet | None) -> str | None:
