@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-
-import torch
 
 from bezoar.attacks import AR, LSP, OPS
+from bezoar.bench.jobs import run_jobs
 from bezoar.bench.recipe import Claims, cifar10, main, off_grid
 from bezoar.bench.unlearnable import UnlearnableBench
 from bezoar.purify import DVAE, ShortcutSqueezing
@@ -40,7 +37,6 @@ PROBES = {
     "ar": ("autocorrelation", 0.90),
 }
 SQUEEZES = ("jpeg", "grey")
-NUM_PROCESSES = 2
 # Trained on the set as it is given; on each of the others one, with the first's seed,
 # and with that first one it is compared.
 NUM_NETWORKS = 3
@@ -119,13 +115,11 @@ def body(
         protocol=PROTOCOL,
     )
     attacks = {"clean": None, **{name: ATTACKS[name] for name in names}}
-    found = _side_by_side(
-        {
-            name: Job(bench=bench, attack=attack, method=METHOD)
-            for name, attack in attacks.items()
-        },
-        report,
-    )
+    jobs = {
+        name: Job(bench=bench, attack=attack, method=METHOD)
+        for name, attack in attacks.items()
+    }
+    found = run_jobs(jobs, stage="sets", report=report)
     for name, judged in found.items():
         claims.facts[name], claims.facts[f"{name}_purify"] = (
             judged.table,
@@ -150,24 +144,6 @@ def body(
             claims.reported(title, found[name].cosine)
 
 
-def _side_by_side(
-    jobs: Mapping[str, Job], report: Callable[[Progress], None]
-) -> dict[str, Judged]:
-    """Run one job on each core: networks this small share none well."""
-    found = {}
-    with ProcessPoolExecutor(
-        NUM_PROCESSES,
-        mp_context=get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(1,),
-    ) as pool:
-        running = {name: pool.submit(job) for name, job in jobs.items()}
-        for name, future in running.items():
-            found[name] = future.result()
-            report(Progress(stage="sets", done=len(found), total=len(jobs)))
-    return found
-
-
 def _told(claims: Claims, name: str, table: _Table, clean: _Table) -> None:
     probe, before = PROBES[name]
     claims.at_least(f"{name}: told before, {probe}", table["given"][probe], before)
@@ -188,6 +164,8 @@ def _recovered(claims: Claims, name: str, table: _Table, clean: _Table) -> None:
         mean = table["given"]["mean_accuracy"]
         claims.at_most("lsp: accuracy, poisoned", mean, 0.30)
         claims.wanted("lsp: accuracy, poisoned, asked", mean, at_most=0.25)
+        gained = table["dvae"]["accuracy"] - poisoned
+        claims.at_least("lsp: accuracy gained", gained, 0.05)
     room = clean["given"]["accuracy"] - poisoned
     for kind in ("dvae", "quick", *SQUEEZES):
         shared = (table[kind]["accuracy"] - poisoned) / room if room > 0.05 else None

@@ -13,15 +13,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from bezoar.attacks import BadEncoder
+from bezoar.bench.jobs import run_jobs
 from bezoar.bench.recipe import Claims, cifar10, main
 from bezoar.bench.tiny_encoders import digits, kept, pretrained, shrunk, typical
 from bezoar.data import ImageData
@@ -32,7 +32,6 @@ from bezoar.results import EncoderEvaluation, Repair
 from bezoar.runtime import Progress, Runtime, generator
 
 LONG = True  # the encoders are trained once
-NUM_PROCESSES = 2
 TARGET = 9
 TRIGGERED_RATE = 0.05  # of the clean images, in the control that has to fail
 # As strong as the published ones (98 % or more): a weaker one, of 15 epochs, is also
@@ -165,19 +164,8 @@ def _controls(
 def _done(
     jobs: dict[str, Job], *, seed: int, report: Callable[[Progress], None]
 ) -> dict[str, Repair]:
-    """Run repairs side by side, one core each: networks this small share none well."""
-    found: dict[str, Repair] = {}
-    with ProcessPoolExecutor(
-        NUM_PROCESSES,
-        mp_context=get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(1,),
-    ) as pool:
-        running = {pool.submit(job, seed): name for name, job in jobs.items()}
-        for future in as_completed(running):
-            found[running[future]] = future.result()
-            report(Progress(stage="repairs", done=len(found), total=len(jobs)))
-    return {name: found[name] for name in jobs}
+    seeded = {name: partial(job, seed) for name, job in jobs.items()}
+    return run_jobs(seeded, stage="repairs", report=report)
 
 
 def _victim(data: ImageData, *, seed: int, runtime: Runtime) -> tuple[SimCLR, SimCLR]:

@@ -16,10 +16,10 @@ colours that vary independently, s_f^2 the variance of the mean of a natural cla
 different images (by chance, and by what classes look like), and differences of
 neighbours taken over all colours together. This is denoising by total variation (Rudin,
 Osher and Fatemi, Physica D 1992) with a Gaussian model of natural images for the noise;
-the use, and the rest of this page, are our own. It is
-minimised by alternating directions (ADMM), and some times again with weights w that
-fall with the difference found, so that what is strong is not made smaller (Candes,
-Wakin and Boyd, 2008). Where that finds edges nearly everywhere, the pattern is noise,
+the use, and the rest of this page, are our own. It is minimised by alternating
+directions (ADMM), and some times again with weights w that fall with the difference
+found, so that what is strong is not made smaller (Candes, Wakin and Boyd, 2008).
+Where that finds edges nearly everywhere, the pattern is noise,
 and few edges are no guide; there the estimate is Wiener's, for a pattern that is as
 strong at all frequencies as it is at the fine ones. The mean of a pattern over all
 pixels cannot be told from a class's own brightness and colour; it is 0.
